@@ -1,0 +1,136 @@
+/* backend.h - THE door to a device: a const table of operations, each with its maths and shapes.
+ *
+ * Activations are time-major [T,B,.] float32 whatever the precision; device memory is opaque to the host but on the CPU. Ops queue
+ * work and return nothing; the first failure latches and later ops do nothing; sync() reports it with the name of its op. One order of
+ * summation: the same calls give the same bits. Gates in every formula are in canonical order z, r, h; where a backend stores its
+ * weights in another order, pack and unpack alone know of it. Sizes are positive and were checked by the caller.
+ */
+#ifndef CRNN_KERNELS_BACKEND_H
+#define CRNN_KERNELS_BACKEND_H
+
+#include <crnn/device.h>
+#include <crnn/error.h>
+#include <crnn/model.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct crnn_backend crnn_backend;
+typedef struct crnn_gru crnn_gru; /* one recurrent layer bound to its shapes */
+
+typedef struct {
+    int32_t T, B, I, H; /* I: width of the input */
+    int32_t V;          /* > 0: the input is characters, an embedding table [V,I] is looked up by the layer itself */
+    bool training;
+} crnn_gru_shape;
+
+/* Numbers of a step, in device memory, so that the update can be decided without the host. */
+typedef struct {
+    double loss_sum;
+    double norm_squared; /* of all gradients */
+    int64_t positions, hits;
+    int32_t finite; /* loss and gradients; where 0 adam() does nothing */
+    int32_t pad;
+} crnn_step_numbers;
+
+typedef struct {
+    float rate;         /* lr * sqrt(1 - beta2^t) / (1 - beta1^t), computed in double by the caller */
+    float beta1, beta2, epsilon;
+    float clip;         /* global norm; 0: off */
+    float decay;        /* lr * weight_decay; 0: off */
+} crnn_adam;
+
+/* The input of a recurrent layer: one of the two. */
+typedef struct {
+    const float *x;           /* [T,B,I], or NULL */
+    const uint16_t *tokens;   /* [T,B], each < V */
+    const float *embeddings;  /* [V,I] */
+} crnn_gru_input;
+
+typedef struct {
+    const char *name; /* "cpu", "cuda" */
+
+    void (*close)(crnn_backend *be);
+    void (*info)(crnn_backend *be, crnn_device_info *info);
+    /* Waits for everything queued; reports the first failure since the last sync. */
+    crnn_status (*sync)(crnn_backend *be, crnn_error *err);
+
+    /* Device memory, 64-byte aligned and zeroed; NULL latches a memory error. */
+    void *(*alloc)(crnn_backend *be, size_t bytes);
+    void (*free)(crnn_backend *be, void *device);
+    void (*upload)(crnn_backend *be, void *device, const void *host, size_t bytes);
+    void (*download)(crnn_backend *be, void *host, const void *device, size_t bytes); /* synchronous */
+    void (*copy)(crnn_backend *be, void *to, const void *from, size_t bytes);
+    void (*zero)(crnn_backend *be, void *device, size_t bytes);
+    int64_t (*memory)(crnn_backend *be); /* bytes now allocated, workspaces included */
+
+    /* x[t,b] = ids[starts[b] + t], y[t,b] = ids[starts[b] + t + 1]. ids: width 1 or 2 bytes, on the device; starts [B]: on the host,
+     * read before it returns. */
+    void (*gather)(crnn_backend *be, uint16_t *x /* [T,B] */, uint16_t *y /* [T,B] */, const void *ids, int32_t width,
+                   const int64_t *starts /* [B] */, int32_t T, int32_t B);
+
+    /* y[i] = table[tokens[i]] */
+    void (*embed)(crnn_backend *be, float *y /* [n,E] */, const uint16_t *tokens /* [n] */, const float *table /* [V,E] */,
+                  int64_t n, int32_t V, int32_t E);
+    /* dtable[v] = sum of dy[i] over i with tokens[i] = v, in order of i. Overwrites dtable. */
+    void (*embed_backward)(crnn_backend *be, float *dtable /* [V,E] */, const float *dy /* [n,E] */,
+                           const uint16_t *tokens /* [n] */, int64_t n, int32_t V, int32_t E);
+
+    /* One GRU layer, Keras reset_after (docs/MODEL.md):
+     *   z = s(x Kz + b0z + h Rz + b1z)   r = s(x Kr + b0r + h Rr + b1r)
+     *   n = tanh(x Kh + b0h + r * (h Rh + b1h))   h' = z * h + (1 - z) * n
+     * Its weights are one block of gru_params() floats in the private layout of the backend. Backward uses what the last forward of a training
+     * layer kept; every pointer of that call must still hold what it held. */
+    crnn_gru *(*gru_new)(crnn_backend *be, const crnn_gru_shape *shape);
+    void (*gru_free)(crnn_gru *g);
+    int64_t (*gru_params)(const crnn_gru *g); /* floats of the private block, >= 3H(I + H + 2) */
+    void (*gru_pack)(crnn_gru *g, float *w /* device */, const float *kernel /* [I,3H] host */,
+                     const float *recurrent /* [H,3H] host */, const float *bias /* [2,3H] host */);
+    void (*gru_unpack)(crnn_gru *g, float *kernel, float *recurrent, float *bias, const float *w); /* synchronous */
+    void (*gru_forward)(crnn_gru *g, float *hs /* [T,B,H] */, float *h_last /* [B,H], may be h_first */,
+                        const crnn_gru_input *in, const float *h_first /* [B,H] */, const float *w);
+    /* din: dx [T,B,I] where the input was x (NULL: not wanted), dembeddings [V,I] where it was tokens; dw in the layout of w. All overwritten.
+     * No gradient flows in through h_last or out through h_first (truncated back-propagation). */
+    void (*gru_backward)(crnn_gru *g, float *din, float *dw, const float *dhs /* [T,B,H] */, const float *hs,
+                         const crnn_gru_input *in, const float *h_first, const float *w);
+
+    /* y[i] = x[i] keep(i) / (1 - p), with keep(i) = u01(philox(seed, stream, i / 4)[i % 4]) >= p. Its own gradient. y may be x. */
+    void (*dropout)(crnn_backend *be, float *y, const float *x, int64_t n, float p, uint64_t seed, uint64_t stream);
+
+    /* y = x W + b */
+    void (*linear)(crnn_backend *be, float *y /* [n,V] */, const float *x /* [n,H] */, const float *W /* [H,V] */,
+                   const float *b /* [V] */, int64_t n, int32_t H, int32_t V);
+    /* dx = dy W', dW = x' dy, db = column sums of dy. Overwrites all three. */
+    void (*linear_backward)(crnn_backend *be, float *dx /* [n,H] */, float *dW /* [H,V] */, float *db /* [V] */,
+                            const float *dy /* [n,V] */, const float *x /* [n,H] */, const float *W /* [H,V] */, int64_t n,
+                            int32_t H, int32_t V);
+
+    /* n independent rows; a row with y[i] = CRNN_NO_ID does not count: loss 0, gradient 0.
+     * p = softmax(z[i]); loss_sum += -log p[y[i]]; hits += argmax z[i] == y[i]; z[i] <- (p - onehot(y[i])) * scale, where
+     * scale 0 leaves z as it was. loss_sum, positions, hits and finite of numbers are overwritten. */
+    void (*softmax_xent)(crnn_backend *be, crnn_step_numbers *numbers, float *z /* [n,V] */, const uint16_t *y /* [n] */,
+                         int64_t n, int32_t V, float scale);
+
+    /* numbers->norm_squared = sum of g^2 (in double); finite becomes 0 where that is not finite. */
+    void (*norm)(crnn_backend *be, crnn_step_numbers *numbers, const float *g, int64_t n);
+    /* Where numbers->finite: g' = g * min(1, clip / norm); m, v; w -= rate * m / (sqrt(v) + epsilon) + decay * w. */
+    void (*adam)(crnn_backend *be, float *w, float *m, float *v, const float *g, int64_t n, const crnn_adam *hyper,
+                 const crnn_step_numbers *numbers);
+
+    /* GFLOP-counted large product for `bench`: flop per second of an fp32 n x n x n product, best of a few. */
+    double (*peak_rate)(crnn_backend *be);
+} crnn_backend_ops;
+
+/* Every backend begins with its table. */
+struct crnn_backend {
+    const crnn_backend_ops *ops;
+};
+
+/* Opens the device that config asks for. note (size bytes, may be NULL) says which and why when it was left to us.
+ * CRNN_ERR_DEVICE where it is not usable. */
+crnn_backend *crnn_backend_open(const crnn_device_config *config, char *note, int size, crnn_error *err);
+/* Each backend's own entry; NULL config members were resolved. */
+crnn_backend *crnn_cpu_open(const crnn_device_config *config, crnn_error *err);
+void crnn_cpu_describe(crnn_device_info *info, int32_t threads);
+
+#endif
