@@ -94,6 +94,9 @@ typedef struct {
     void (*gru_backward)(crnn_gru *g, float *din, float *dw, const float *dhs /* [T,B,H] */, const float *hs,
                          const crnn_gru_input *in, const float *h_first, const float *w);
 
+    /* Floating-point operations that one forward or backward call executes in its matrix products, for `bench`. */
+    double (*gru_flop)(const crnn_gru *g, bool backward);
+
     /* y[i] = x[i] keep(i) / (1 - p), with keep(i) = u01(philox(seed, stream, i / 4)[i % 4]) >= p. Its own gradient. y may be x. */
     void (*dropout)(crnn_backend *be, float *y, const float *x, int64_t n, float p, uint64_t seed, uint64_t stream);
 
