@@ -1,0 +1,631 @@
+/* The model on one device: its memory, and a step as a short list of operations. Shapes stand at the allocations. */
+#include "host/model/model.h"
+#include "host/base/memory.h"
+#include "host/base/rng.h"
+#include "host/model/init.h"
+#include "kernels/backend.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { MAX_LAYERS = 64, ALIGN_FLOATS = 16 };
+
+/* Rows of `bench`'s table, in the order of a step. */
+typedef enum {
+    OP_GATHER,
+    OP_GRU,
+    OP_DROPOUT,
+    OP_LOGITS,
+    OP_LOSS,
+    OP_LOGITS_BACKWARD,
+    OP_GRU_BACKWARD,
+    OP_DROPOUT_BACKWARD,
+    OP_NORM,
+    OP_ADAM,
+    OP_COUNT
+} op_row;
+
+static const char *const op_names[OP_COUNT] = {
+    "gather",          "gru forward",  "dropout forward",  "logits forward", "softmax and loss",
+    "logits backward", "gru backward", "dropout backward", "gradient norm",  "adam",
+};
+
+struct crnn_model {
+    crnn_model_config config;
+    crnn_device_info device;
+    crnn_backend *be;
+    crnn_gru *gru[MAX_LAYERS];
+
+    /* One arena a role, all of the same private layout: embeddings, each layer's block, dense kernel, dense bias. */
+    float *arena[4]; /* by crnn_role; gradients and moments only where training */
+    int64_t embeddings, layer[MAX_LAYERS], dense_kernel, dense_bias, floats;
+
+    uint16_t *x, *y;                         /* [T,B] */
+    float *hs[MAX_LAYERS];                   /* [T,B,H] */
+    float *dropped[MAX_LAYERS];              /* [T,B,H] input of layer l, where there is dropout */
+    float *logits;                           /* [T,B,V], then their gradient */
+    float *dhs, *dx;                         /* [T,B,H] */
+    float *state, *next_state, *saved_state; /* [L,B,H] */
+    crnn_step_numbers *numbers;
+
+    void *text; /* on the device */
+    crnn_ids ids;
+
+    uint16_t *host_x, *host_y; /* [T,B] for evaluation */
+    crnn_op_time ops[OP_COUNT];
+    bool timing;
+    double mark;
+};
+
+static double now_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Called after each op: where ops are timed, waits for it and books the time since the last one. */
+static void book(crnn_model *model, op_row row, double flop)
+{
+    if (!model->timing)
+        return;
+    model->be->ops->sync(model->be, NULL);
+    double now = now_seconds();
+    model->ops[row].seconds += now - model->mark;
+    model->ops[row].flop += flop;
+    model->ops[row].calls++;
+    model->mark = now;
+}
+
+/* --- memory --------------------------------------------------------------------------------------------------------- */
+
+/* Bytes a model will take, as a double so that no product overflows: arenas, activations and the layers' own gates. */
+static double bytes_needed(const crnn_model_config *c, double B)
+{
+    double V = c->sizes.V, E = c->sizes.E, H = c->sizes.H, L = c->sizes.L, T = c->T;
+    double parameters = V * E + 3 * H * (E + H + 2) + (L - 1) * 3 * H * (2 * H + 2) + H * V + V;
+    double activations = T * B * (V + H * L) + 3 * L * B * H;
+    if (c->training)
+        activations += T * B * H * (2 + 5 * L + (c->sizes.dropout > 0 ? L - 1 : 0));
+    return 4 * (parameters * (c->training ? 6 : 3) + activations);
+}
+
+static crnn_status check_memory(const crnn_model *model, crnn_error *err)
+{
+    const crnn_model_config *c = &model->config;
+    const double mib = 1048576;
+    double need = bytes_needed(c, c->B), available = (double)model->device.memory_free;
+    if (available <= 0 || need <= available)
+        return CRNN_OK;
+    int32_t low = 0, high = c->B; /* the largest batch that fits lies in [low, high) */
+    while (high - low > 1) {
+        int32_t middle = low + (high - low) / 2;
+        if (bytes_needed(c, middle) <= available)
+            low = middle;
+        else
+            high = middle;
+    }
+    char advice[128];
+    if (low > 0)
+        snprintf(advice, sizeof advice, "with length %d and %d units the largest batch that fits is %d", c->T,
+                 c->sizes.H, low);
+    else
+        snprintf(advice, sizeof advice,
+                 "not even a batch of 1 fits; choose fewer units, fewer layers or a shorter length");
+    return crnn_fail(err, CRNN_ERR_MEMORY,
+                     "this model needs about %.0f MiB of memory, and %.0f of %.0f MiB are free: %s", need / mib,
+                     available / mib, (double)model->device.memory_total / mib, advice);
+}
+
+static int64_t place(int64_t *end, int64_t floats)
+{
+    int64_t at = *end;
+    *end += (floats + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
+    return at;
+}
+
+static float *device_floats(crnn_model *model, int64_t rows, int64_t columns)
+{
+    return model->be->ops->alloc(model->be, (size_t)rows * (size_t)columns * sizeof(float));
+}
+
+static void make_layers(crnn_model *model)
+{
+    const crnn_model_config *c = &model->config;
+    const crnn_model_sizes *s = &c->sizes;
+    model->embeddings = place(&model->floats, (int64_t)s->V * s->E);
+    for (int l = 0; l < s->L; l++) {
+        crnn_gru_shape shape = {c->T, c->B, l ? s->H : s->E, s->H, l ? 0 : s->V, c->training};
+        model->gru[l] = model->be->ops->gru_new(model->be, &shape);
+        if (!model->gru[l])
+            return; /* latched */
+        model->layer[l] = place(&model->floats, model->be->ops->gru_params(model->gru[l]));
+    }
+    model->dense_kernel = place(&model->floats, (int64_t)s->H * s->V);
+    model->dense_bias = place(&model->floats, s->V);
+}
+
+static void make_memory(crnn_model *model)
+{
+    const crnn_model_config *c = &model->config;
+    const crnn_backend_ops *ops = model->be->ops;
+    int64_t B = c->B, TB = c->T * B, V = c->sizes.V, H = c->sizes.H, L = c->sizes.L;
+    for (int role = 0; role < (c->training ? 4 : 1); role++)
+        model->arena[role] = device_floats(model, model->floats, 1);
+    model->x = ops->alloc(model->be, (size_t)TB * sizeof(uint16_t));
+    model->y = ops->alloc(model->be, (size_t)TB * sizeof(uint16_t));
+    model->numbers = ops->alloc(model->be, sizeof *model->numbers);
+    for (int l = 0; l < L; l++) {
+        model->hs[l] = device_floats(model, TB, H);
+        if (l && c->training && c->sizes.dropout > 0)
+            model->dropped[l] = device_floats(model, TB, H);
+    }
+    model->logits = device_floats(model, TB, V);
+    if (c->training) {
+        model->dhs = device_floats(model, TB, H);
+        if (L > 1)
+            model->dx = device_floats(model, TB, H);
+    }
+    model->state = device_floats(model, L * B, H);
+    model->next_state = device_floats(model, L * B, H);
+    model->saved_state = device_floats(model, L * B, H);
+}
+
+static crnn_status check_config(const crnn_model_config *c, crnn_error *err)
+{
+    const crnn_model_sizes *s = &c->sizes;
+    if (s->V < 1 || s->V > CRNN_MAX_VOCAB || s->E < 1 || s->H < 1 || s->L < 1 || s->L > MAX_LAYERS || c->B < 1 ||
+        c->T < 1)
+        return crnn_fail(err, CRNN_ERR_ARGUMENT,
+                         "impossible model: vocabulary %d (1 to %d), embedding %d, units %d, layers %d (1 to %d), "
+                         "batch %d, length %d",
+                         s->V, CRNN_MAX_VOCAB, s->E, s->H, s->L, MAX_LAYERS, c->B, c->T);
+    if (!(s->dropout >= 0 && s->dropout < 1))
+        return crnn_fail(err, CRNN_ERR_ARGUMENT, "dropout must lie in [0, 1), not %g", (double)s->dropout);
+    return CRNN_OK;
+}
+
+static crnn_status draw_weights(crnn_model *model, crnn_error *err)
+{
+    const crnn_model_config *c = &model->config;
+    float *weights = crnn_alloc((size_t)crnn_model_parameters(&c->sizes), sizeof *weights, "the weights", err);
+    if (!weights)
+        return CRNN_ERR_MEMORY;
+    crnn_init_weights(weights, &c->sizes, c->seed);
+    crnn_status status = crnn_model_set(model, CRNN_WEIGHTS, weights, err);
+    free(weights);
+    return status;
+}
+
+crnn_model *crnn_model_new(const crnn_model_config *config, const crnn_device_config *device, crnn_error *err)
+{
+    if (check_config(config, err) != CRNN_OK)
+        return NULL;
+    crnn_model *model = crnn_alloc(1, sizeof *model, "a model", err);
+    if (!model)
+        return NULL;
+    model->config = *config;
+    model->be = crnn_backend_open(device, NULL, 0, err);
+    if (!model->be)
+        goto fail;
+    model->be->ops->info(model->be, &model->device);
+    if (check_memory(model, err) != CRNN_OK)
+        goto fail;
+    make_layers(model);
+    make_memory(model);
+    if (model->be->ops->sync(model->be, err) != CRNN_OK)
+        goto fail;
+    size_t TB = (size_t)config->T * (size_t)config->B;
+    model->host_x = crnn_alloc(TB, sizeof *model->host_x, "a batch", err);
+    model->host_y = crnn_alloc(TB, sizeof *model->host_y, "a batch", err);
+    if (!model->host_x || !model->host_y || draw_weights(model, err) != CRNN_OK)
+        goto fail;
+    return model;
+fail:
+    crnn_model_free(model);
+    return NULL;
+}
+
+void crnn_model_free(crnn_model *model)
+{
+    if (!model)
+        return;
+    if (model->be) {
+        const crnn_backend_ops *ops = model->be->ops;
+        for (int role = 0; role < 4; role++)
+            ops->free(model->be, model->arena[role]);
+        for (int l = 0; l < MAX_LAYERS; l++) {
+            if (model->gru[l])
+                ops->gru_free(model->gru[l]);
+            ops->free(model->be, model->hs[l]);
+            ops->free(model->be, model->dropped[l]);
+        }
+        void *rest[] = {model->x,  model->y,     model->numbers,    model->logits,      model->dhs,
+                        model->dx, model->state, model->next_state, model->saved_state, model->text};
+        for (size_t i = 0; i < sizeof rest / sizeof *rest; i++)
+            ops->free(model->be, rest[i]);
+        ops->close(model->be);
+    }
+    free(model->host_x);
+    free(model->host_y);
+    free(model);
+}
+
+const crnn_model_config *crnn_model_configuration(const crnn_model *model)
+{
+    return &model->config;
+}
+
+const crnn_device_info *crnn_model_device(const crnn_model *model)
+{
+    return &model->device;
+}
+
+int64_t crnn_model_memory(const crnn_model *model)
+{
+    return model->be->ops->memory(model->be);
+}
+
+/* --- canonical tensors in and out ------------------------------------------------------------------------------------ */
+
+static crnn_status check_role(const crnn_model *model, crnn_role role, crnn_error *err)
+{
+    if (model->arena[role])
+        return CRNN_OK;
+    return crnn_fail(err, CRNN_ERR_ARGUMENT, "a model that does not train has neither gradients nor moments");
+}
+
+crnn_status crnn_model_set(crnn_model *model, crnn_role role, const float *canonical, crnn_error *err)
+{
+    crnn_status status = check_role(model, role, err);
+    if (status != CRNN_OK)
+        return status;
+    const crnn_backend_ops *ops = model->be->ops;
+    const crnn_model_sizes *s = &model->config.sizes;
+    int64_t V = s->V, E = s->E, H = s->H;
+    float *arena = model->arena[role];
+    const float *in = canonical;
+    ops->upload(model->be, arena + model->embeddings, in, (size_t)(V * E) * sizeof(float));
+    in += V * E;
+    for (int l = 0; l < s->L; l++) {
+        int64_t I = l ? H : E;
+        ops->gru_pack(model->gru[l], arena + model->layer[l], in, in + I * 3 * H, in + (I + H) * 3 * H);
+        in += (I + H + 2) * 3 * H;
+    }
+    ops->upload(model->be, arena + model->dense_kernel, in, (size_t)(H * V) * sizeof(float));
+    ops->upload(model->be, arena + model->dense_bias, in + H * V, (size_t)V * sizeof(float));
+    return ops->sync(model->be, err);
+}
+
+crnn_status crnn_model_get(crnn_model *model, crnn_role role, float *canonical, crnn_error *err)
+{
+    crnn_status status = check_role(model, role, err);
+    if (status != CRNN_OK)
+        return status;
+    const crnn_backend_ops *ops = model->be->ops;
+    const crnn_model_sizes *s = &model->config.sizes;
+    int64_t V = s->V, E = s->E, H = s->H;
+    const float *arena = model->arena[role];
+    float *out = canonical;
+    ops->download(model->be, out, arena + model->embeddings, (size_t)(V * E) * sizeof(float));
+    out += V * E;
+    for (int l = 0; l < s->L; l++) {
+        int64_t I = l ? H : E;
+        ops->gru_unpack(model->gru[l], out, out + I * 3 * H, out + (I + H) * 3 * H, arena + model->layer[l]);
+        out += (I + H + 2) * 3 * H;
+    }
+    ops->download(model->be, out, arena + model->dense_kernel, (size_t)(H * V) * sizeof(float));
+    ops->download(model->be, out + H * V, arena + model->dense_bias, (size_t)V * sizeof(float));
+    return ops->sync(model->be, err);
+}
+
+static size_t state_bytes(const crnn_model *model)
+{
+    const crnn_model_config *c = &model->config;
+    return (size_t)c->sizes.L * (size_t)c->B * (size_t)c->sizes.H * sizeof(float);
+}
+
+crnn_status crnn_model_get_state(crnn_model *model, float *state, crnn_error *err)
+{
+    model->be->ops->download(model->be, state, model->state, state_bytes(model));
+    return model->be->ops->sync(model->be, err);
+}
+
+crnn_status crnn_model_set_state(crnn_model *model, const float *state, crnn_error *err)
+{
+    if (state)
+        model->be->ops->upload(model->be, model->state, state, state_bytes(model));
+    else
+        model->be->ops->zero(model->be, model->state, state_bytes(model));
+    return model->be->ops->sync(model->be, err);
+}
+
+crnn_status crnn_model_set_text(crnn_model *model, crnn_ids ids, crnn_error *err)
+{
+    const crnn_backend_ops *ops = model->be->ops;
+    size_t bytes;
+    if (ids.count < 1 || !crnn_mul_size(&bytes, (size_t)ids.count, (size_t)ids.width))
+        return crnn_fail(err, CRNN_ERR_ARGUMENT, "a text to train on needs at least one character");
+    ops->free(model->be, model->text);
+    model->text = ops->alloc(model->be, bytes);
+    if (model->text)
+        ops->upload(model->be, model->text, ids.data, bytes);
+    model->ids = ids;
+    return ops->sync(model->be, err);
+}
+
+/* --- a step ---------------------------------------------------------------------------------------------------------- */
+
+static crnn_gru_input layer_input(const crnn_model *model, int l, bool drop)
+{
+    if (l == 0)
+        return (crnn_gru_input){NULL, model->x, model->arena[CRNN_WEIGHTS] + model->embeddings};
+    return (crnn_gru_input){drop ? model->dropped[l] : model->hs[l - 1], NULL, NULL};
+}
+
+static int64_t state_offset(const crnn_model *model, int l)
+{
+    return (int64_t)l * model->config.B * model->config.sizes.H;
+}
+
+static uint64_t dropout_stream(int64_t step, int l)
+{
+    return crnn_rng_stream(CRNN_RNG_DROPOUT, (uint64_t)step * 256 + (uint64_t)l);
+}
+
+/* x [T,B] -> logits [T,B,V], state -> next_state. drop: with dropout between the layers, masks numbered by step. */
+static void forward(crnn_model *model, bool drop, int64_t step)
+{
+    const crnn_backend_ops *ops = model->be->ops;
+    const crnn_model_sizes *s = &model->config.sizes;
+    const float *w = model->arena[CRNN_WEIGHTS];
+    int64_t TB = (int64_t)model->config.T * model->config.B;
+    for (int l = 0; l < s->L; l++) {
+        if (l && drop) {
+            ops->dropout(model->be, model->dropped[l], model->hs[l - 1], TB * s->H, s->dropout, model->config.seed,
+                         dropout_stream(step, l));
+            book(model, OP_DROPOUT, 0);
+        }
+        crnn_gru_input in = layer_input(model, l, drop);
+        int64_t h = state_offset(model, l);
+        ops->gru_forward(model->gru[l], model->hs[l], model->next_state + h, &in, model->state + h,
+                         w + model->layer[l]);
+        book(model, OP_GRU, ops->gru_flop(model->gru[l], false));
+    }
+    ops->linear(model->be, model->logits, model->hs[s->L - 1], w + model->dense_kernel, w + model->dense_bias, TB, s->H,
+                s->V);
+    book(model, OP_LOGITS, 2.0 * (double)TB * s->H * s->V);
+}
+
+/* logits hold their gradient; fills the gradient arena. */
+static void backward(crnn_model *model, bool drop, int64_t step)
+{
+    const crnn_backend_ops *ops = model->be->ops;
+    const crnn_model_sizes *s = &model->config.sizes;
+    const float *w = model->arena[CRNN_WEIGHTS];
+    float *g = model->arena[CRNN_GRADIENTS], *dhs = model->dhs, *dx = model->dx;
+    int64_t TB = (int64_t)model->config.T * model->config.B;
+    ops->linear_backward(model->be, dhs, g + model->dense_kernel, g + model->dense_bias, model->logits,
+                         model->hs[s->L - 1], w + model->dense_kernel, TB, s->H, s->V);
+    book(model, OP_LOGITS_BACKWARD, 4.0 * (double)TB * s->H * s->V);
+    for (int l = s->L - 1; l >= 0; l--) {
+        crnn_gru_input in = layer_input(model, l, drop);
+        ops->gru_backward(model->gru[l], l ? dx : g + model->embeddings, g + model->layer[l], dhs, model->hs[l], &in,
+                          model->state + state_offset(model, l), w + model->layer[l]);
+        book(model, OP_GRU_BACKWARD, ops->gru_flop(model->gru[l], true));
+        if (l && drop) {
+            ops->dropout(model->be, dx, dx, TB * s->H, s->dropout, model->config.seed, dropout_stream(step, l));
+            book(model, OP_DROPOUT_BACKWARD, 0);
+        }
+        float *swap = dhs; /* what came out of this layer goes into the one below */
+        dhs = dx;
+        dx = swap;
+    }
+}
+
+static void swap_states(crnn_model *model)
+{
+    float *swap = model->state;
+    model->state = model->next_state;
+    model->next_state = swap;
+}
+
+static crnn_status read_numbers(crnn_model *model, crnn_step_result *result, crnn_error *err)
+{
+    crnn_step_numbers numbers = {0};
+    model->be->ops->download(model->be, &numbers, model->numbers, sizeof numbers);
+    crnn_status status = model->be->ops->sync(model->be, err);
+    *result = (crnn_step_result){.loss_sum = numbers.loss_sum,
+                                 .positions = numbers.positions,
+                                 .hits = numbers.hits,
+                                 .grad_norm = (float)sqrt(numbers.norm_squared),
+                                 .finite = numbers.finite != 0};
+    return status;
+}
+
+/* The whole step on x, y that are on the device. */
+static crnn_status train_step(crnn_model *model, const crnn_update *u, crnn_step_result *result, crnn_error *err)
+{
+    const crnn_backend_ops *ops = model->be->ops;
+    int64_t TB = (int64_t)model->config.T * model->config.B;
+    bool drop = model->config.sizes.dropout > 0;
+    forward(model, drop, u->step);
+    ops->softmax_xent(model->be, model->numbers, model->logits, model->y, TB, model->config.sizes.V, 1.0F / (float)TB);
+    book(model, OP_LOSS, 0);
+    backward(model, drop, u->step);
+    ops->norm(model->be, model->numbers, model->arena[CRNN_GRADIENTS], model->floats);
+    book(model, OP_NORM, 0);
+    double rate = (double)u->lr * sqrt(1 - pow((double)u->beta2, (double)u->count)) /
+                  (1 - pow((double)u->beta1, (double)u->count));
+    crnn_adam hyper = {(float)rate, u->beta1, u->beta2, u->epsilon, u->clip, u->lr * u->weight_decay};
+    ops->adam(model->be, model->arena[CRNN_WEIGHTS], model->arena[CRNN_ADAM_M], model->arena[CRNN_ADAM_V],
+              model->arena[CRNN_GRADIENTS], model->floats, &hyper, model->numbers);
+    book(model, OP_ADAM, 0);
+    crnn_status status = read_numbers(model, result, err);
+    if (status == CRNN_OK && result->finite)
+        swap_states(model); /* a step that was not taken carries nothing */
+    return status;
+}
+
+crnn_update crnn_update_default(void)
+{
+    return (crnn_update){.lr = 1e-3F, .beta1 = 0.9F, .beta2 = 0.999F, .epsilon = 1e-7F, .count = 1, .step = 1};
+}
+
+crnn_status crnn_model_train(crnn_model *model, const int64_t *starts, const crnn_update *update,
+                             crnn_step_result *result, crnn_error *err)
+{
+    const crnn_model_config *c = &model->config;
+    if (!c->training || !model->text)
+        return crnn_fail(err, CRNN_ERR_ARGUMENT, "the model was made without training, or has no text to train on");
+    for (int32_t b = 0; b < c->B; b++)
+        if (starts[b] < 0 || starts[b] > model->ids.count - 1 - c->T)
+            return crnn_fail(err, CRNN_ERR_ARGUMENT, "row %d begins at character %lld, outside the text", b,
+                             (long long)starts[b]);
+    model->mark = now_seconds();
+    model->be->ops->gather(model->be, model->x, model->y, model->text, model->ids.width, starts, c->T, c->B);
+    book(model, OP_GATHER, 0);
+    return train_step(model, update, result, err);
+}
+
+static crnn_status check_ids(const crnn_model *model, const uint16_t *x, const uint16_t *y, crnn_error *err)
+{
+    int32_t V = model->config.sizes.V;
+    int64_t TB = (int64_t)model->config.T * model->config.B;
+    for (int64_t i = 0; i < TB; i++) {
+        if (x[i] >= V)
+            return crnn_fail(err, CRNN_ERR_ARGUMENT, "input id %d at position %lld is not below %d", x[i], (long long)i,
+                             V);
+        if (y[i] >= V && y[i] != CRNN_NO_ID)
+            return crnn_fail(err, CRNN_ERR_ARGUMENT, "target id %d at position %lld is not below %d", y[i],
+                             (long long)i, V);
+    }
+    return CRNN_OK;
+}
+
+static void upload_ids(crnn_model *model, uint16_t *device, const uint16_t *host)
+{
+    size_t TB = (size_t)model->config.T * (size_t)model->config.B;
+    model->be->ops->upload(model->be, device, host, TB * sizeof *host);
+}
+
+crnn_status crnn_model_train_ids(crnn_model *model, const uint16_t *x, const uint16_t *y, const crnn_update *update,
+                                 crnn_step_result *result, crnn_error *err)
+{
+    if (!model->config.training)
+        return crnn_fail(err, CRNN_ERR_ARGUMENT, "the model was made without training");
+    crnn_status status = check_ids(model, x, y, err);
+    if (status != CRNN_OK)
+        return status;
+    model->mark = now_seconds();
+    upload_ids(model, model->x, x);
+    upload_ids(model, model->y, y);
+    return train_step(model, update, result, err);
+}
+
+crnn_status crnn_model_forward(crnn_model *model, const uint16_t *x, float *logits, crnn_error *err)
+{
+    const crnn_model_config *c = &model->config;
+    size_t values = (size_t)c->T * (size_t)c->B * (size_t)c->sizes.V;
+    upload_ids(model, model->x, x);
+    forward(model, false, 0);
+    swap_states(model);
+    model->be->ops->download(model->be, logits, model->logits, values * sizeof(float));
+    return model->be->ops->sync(model->be, err);
+}
+
+crnn_status crnn_model_eval_ids(crnn_model *model, const uint16_t *x, const uint16_t *y, crnn_step_result *result,
+                                float *logits, crnn_error *err)
+{
+    const crnn_model_config *c = &model->config;
+    int64_t TB = (int64_t)c->T * c->B;
+    crnn_status status = check_ids(model, x, y, err);
+    if (status != CRNN_OK)
+        return status;
+    model->mark = now_seconds();
+    upload_ids(model, model->x, x);
+    upload_ids(model, model->y, y);
+    forward(model, false, 0);
+    if (logits)
+        model->be->ops->download(model->be, logits, model->logits, (size_t)TB * (size_t)c->sizes.V * sizeof(float));
+    model->be->ops->softmax_xent(model->be, model->numbers, model->logits, model->y, TB, c->sizes.V, 0);
+    book(model, OP_LOSS, 0);
+    status = read_numbers(model, result, err);
+    result->grad_norm = 0;
+    swap_states(model);
+    return status;
+}
+
+/* --- a whole text ---------------------------------------------------------------------------------------------------- */
+
+/* Step k of a text cut into `streams` parts of its count - 1 positions; rows and ends beyond the text do not count. */
+static void fill_evaluation_batch(crnn_model *model, crnn_ids ids, int64_t streams, int64_t k)
+{
+    const crnn_model_config *c = &model->config;
+    int64_t positions = ids.count - 1;
+    for (int64_t b = 0; b < c->B; b++) {
+        int64_t begin = b < streams ? positions * b / streams : 0,
+                end = b < streams ? positions * (b + 1) / streams : 0;
+        for (int64_t t = 0; t < c->T; t++) {
+            int64_t at = begin + k * c->T + t;
+            bool counts = at < end;
+            model->host_x[t * c->B + b] = counts ? crnn_ids_at(ids, at) : 0;
+            model->host_y[t * c->B + b] = counts ? crnn_ids_at(ids, at + 1) : CRNN_NO_ID;
+        }
+    }
+}
+
+crnn_status crnn_model_evaluate(crnn_model *model, crnn_ids ids, crnn_step_result *result, crnn_error *err)
+{
+    const crnn_model_config *c = &model->config;
+    int64_t streams = ids.count / 1000 < 1 ? 1 : ids.count / 1000;
+    if (streams > c->B)
+        streams = c->B;
+    *result = (crnn_step_result){.finite = true};
+    model->be->ops->copy(model->be, model->saved_state, model->state, state_bytes(model));
+    model->be->ops->zero(model->be, model->state, state_bytes(model));
+    int64_t longest = ids.count < 2 ? 0 : (ids.count - 1 + streams - 1) / streams;
+    crnn_status status = CRNN_OK;
+    for (int64_t k = 0; k * c->T < longest && status == CRNN_OK; k++) {
+        crnn_step_result step;
+        fill_evaluation_batch(model, ids, streams, k);
+        status = crnn_model_eval_ids(model, model->host_x, model->host_y, &step, NULL, err);
+        result->loss_sum += step.loss_sum;
+        result->positions += step.positions;
+        result->hits += step.hits;
+        result->finite = result->finite && step.finite;
+    }
+    model->be->ops->copy(model->be, model->state, model->saved_state, state_bytes(model));
+    return status == CRNN_OK ? model->be->ops->sync(model->be, err) : status;
+}
+
+/* --- measuring ------------------------------------------------------------------------------------------------------- */
+
+void crnn_model_time_ops(crnn_model *model, bool on)
+{
+    memset(model->ops, 0, sizeof model->ops);
+    model->timing = on;
+}
+
+int crnn_model_op_times(const crnn_model *model, crnn_op_time *ops, int max)
+{
+    int count = 0;
+    for (int row = 0; row < OP_COUNT; row++) {
+        if (!model->ops[row].calls)
+            continue;
+        if (count < max) {
+            ops[count] = model->ops[row];
+            ops[count].flop /= (double)ops[count].calls;
+            memcpy(ops[count].name, op_names[row], strlen(op_names[row]) + 1);
+        }
+        count++;
+    }
+    return count;
+}
+
+double crnn_model_peak_rate(crnn_model *model)
+{
+    return model->be->ops->peak_rate(model->be);
+}

@@ -1,0 +1,147 @@
+/* Writing text: the same seed writes the same, alone or among others, and from the whole prime. */
+#include "support/cmocka.h"
+
+#include <crnn/crnn.h>
+#include <math.h>
+#include <stdlib.h>
+
+enum { V = 13, LENGTH = 200 };
+static const crnn_model_sizes sizes = {V, 6, 20, 2, 0};
+
+static float *weights(void)
+{
+    int64_t n = crnn_model_parameters(&sizes);
+    float *w = malloc((size_t)n * sizeof *w);
+    uint32_t seed = 9;
+    for (int64_t i = 0; i < n; i++) {
+        seed = seed * 1664525U + 1013904223U;
+        w[i] = ((float)(seed >> 8) / 8388608.0F - 1.0F) * 1.5F;
+    }
+    return w;
+}
+
+static crnn_sampler *make(const float *w, int32_t count, const crnn_sample_options *options)
+{
+    crnn_error err = {0};
+    crnn_device_config device = crnn_device_config_default();
+    device.kind = CRNN_DEVICE_CPU;
+    crnn_sampler *sampler = crnn_sampler_new(&sizes, w, count, options, &device, &err);
+    if (!sampler)
+        fail_msg("%s", err.text);
+    return sampler;
+}
+
+/* texts: [LENGTH,count] */
+static void write_texts(uint16_t *texts, const float *w, int32_t count, uint64_t seed)
+{
+    crnn_sample_options options = crnn_sample_options_default();
+    options.seed = seed;
+    crnn_sampler *sampler = make(w, count, &options);
+    const uint16_t prime[3] = {1, 2, 3};
+    assert_int_equal(crnn_sampler_prime(sampler, prime, 3, NULL), CRNN_OK);
+    for (int i = 0; i < LENGTH; i++)
+        assert_int_equal(crnn_sampler_next(sampler, texts + i * count, NULL), CRNN_OK);
+    crnn_sampler_free(sampler);
+}
+
+static void one_seed_writes_one_text(void **state)
+{
+    (void)state;
+    float *w = weights();
+    uint16_t first[LENGTH], again[LENGTH], other[LENGTH];
+    write_texts(first, w, 1, 5);
+    write_texts(again, w, 1, 5);
+    write_texts(other, w, 1, 6);
+    assert_memory_equal(first, again, sizeof first);
+    assert_memory_not_equal(first, other, sizeof first);
+    free(w);
+}
+
+static void several_texts_differ_and_the_first_is_that_of_one(void **state)
+{
+    (void)state;
+    float *w = weights();
+    uint16_t alone[LENGTH], together[LENGTH * 3];
+    int equal[3] = {0};
+    write_texts(alone, w, 1, 5);
+    write_texts(together, w, 3, 5);
+    for (int i = 0; i < LENGTH; i++)
+        for (int k = 0; k < 3; k++)
+            equal[k] += together[i * 3 + k] == alone[i];
+    /* Rounding may differ with the batch, so that a draw on an edge may fall to the other side; none does here. */
+    assert_int_equal(equal[0], LENGTH);
+    assert_true(equal[1] < LENGTH / 2 && equal[2] < LENGTH / 2);
+    free(w);
+}
+
+static void nothing_is_drawn_before_the_prime(void **state)
+{
+    (void)state;
+    float *w = weights();
+    crnn_sample_options options = crnn_sample_options_default();
+    crnn_sampler *sampler = make(w, 1, &options);
+    crnn_error err = {0};
+    uint16_t id = 0;
+    const uint16_t unknown = V;
+    assert_int_equal(crnn_sampler_next(sampler, &id, &err), CRNN_ERR_ARGUMENT);
+    assert_int_equal(crnn_sampler_prime(sampler, &unknown, 1, &err), CRNN_ERR_ARGUMENT);
+    crnn_sampler_free(sampler);
+    free(w);
+}
+
+static void a_reset_begins_the_same_text_again(void **state)
+{
+    (void)state;
+    float *w = weights();
+    crnn_sample_options options = crnn_sample_options_default();
+    crnn_sampler *sampler = make(w, 1, &options);
+    uint16_t texts[2][50];
+    const uint16_t prime = 4;
+    for (int run = 0; run < 2; run++) {
+        assert_int_equal(crnn_sampler_reset(sampler, NULL), CRNN_OK);
+        assert_int_equal(crnn_sampler_prime(sampler, &prime, 1, NULL), CRNN_OK);
+        for (int i = 0; i < 50; i++)
+            assert_int_equal(crnn_sampler_next(sampler, &texts[run][i], NULL), CRNN_OK);
+    }
+    assert_memory_equal(texts[0], texts[1], sizeof texts[0]);
+    crnn_sampler_free(sampler);
+    free(w);
+}
+
+static void the_probabilities_are_the_models(void **state)
+{
+    (void)state;
+    float *w = weights(), p[V], logits[V];
+    crnn_sample_options options = crnn_sample_options_default();
+    crnn_sampler *sampler = make(w, 1, &options);
+    crnn_device_config device = crnn_device_config_default();
+    device.kind = CRNN_DEVICE_CPU;
+    crnn_model *model = crnn_model_new(&(crnn_model_config){.sizes = sizes, .B = 1, .T = 1}, &device, NULL);
+    crnn_step_result result;
+    const uint16_t prime[4] = {3, 1, 4, 1};
+    assert_int_equal(crnn_model_set(model, CRNN_WEIGHTS, w, NULL), CRNN_OK);
+    assert_int_equal(crnn_sampler_prime(sampler, prime, 4, NULL), CRNN_OK);
+    assert_int_equal(crnn_sampler_probabilities(sampler, p, NULL), CRNN_OK);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(crnn_model_eval_ids(model, prime + i, prime + i, &result, logits, NULL), CRNN_OK);
+    double sum = 0;
+    for (int v = 0; v < V; v++)
+        sum += exp((double)logits[v]);
+    for (int v = 0; v < V; v++)
+        assert_true(fabs(exp((double)logits[v]) / sum - (double)p[v]) < 1e-6); /* roundings of float */
+    crnn_model_free(model);
+    crnn_sampler_free(sampler);
+    free(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_seed_writes_one_text),
+        cmocka_unit_test(several_texts_differ_and_the_first_is_that_of_one),
+        cmocka_unit_test(nothing_is_drawn_before_the_prime),
+        cmocka_unit_test(a_reset_begins_the_same_text_again),
+        cmocka_unit_test(the_probabilities_are_the_models),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}
