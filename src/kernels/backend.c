@@ -48,5 +48,9 @@ crnn_backend *crnn_backend_open(const crnn_device_config *config, char *note, in
     crnn_device_info info;
     if (crnn_device_choose(&info, config, note, size, err) != CRNN_OK)
         return NULL;
-    return crnn_cpu_open(config, err);
+    crnn_device_config resolved = *config;
+    resolved.kind = info.kind;
+    if (!resolved.rnn_algo)
+        resolved.rnn_algo = "auto";
+    return crnn_cpu_open(&resolved, err);
 }

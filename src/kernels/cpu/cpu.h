@@ -1,17 +1,28 @@
-/* cpu.h - what the files of the CPU backend share. */
+/* cpu.h - what the files of the CPU backend share: the backend itself, its latch, its threads, and its building blocks.
+ *
+ * Every op begins with crnn_cpu_begin, which refuses after a failure and sets the number of threads for OpenMP and oneDNN. Loops are
+ * shared out by columns or in chunks whose bounds come from sizes and the number of threads alone: same threads, same bits.
+ */
 #ifndef CRNN_KERNELS_CPU_CPU_H
 #define CRNN_KERNELS_CPU_CPU_H
 
 #include "kernels/backend.h"
 
+/* One version of a loop for each of these, chosen when the program starts. Only gcc with glibc can, and ASan breaks the choosing. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__gnu_linux__) &&                       \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define CRNN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CRNN_CLONES
+#endif
+
 typedef struct {
-    crnn_backend base; /* first: the door hands out pointers to it */
-    crnn_device_config config;
-    int32_t threads;
-    int64_t memory;     /* bytes allocated */
-    crnn_error failure; /* the first; status CRNN_OK while there is none */
-    double *partial;    /* [partials] scratch of reductions */
-    int64_t partials;
+    crnn_backend base;
+    crnn_device_config config; /* threads resolved */
+    const char *op;            /* the op now running, for the message of a failure */
+    crnn_error failure;        /* the first since the last sync; status CRNN_OK: none */
+    int64_t memory;            /* bytes allocated */
+    crnn_gru *layers;          /* all layers, so that a write to weights makes what they prepared stale */
 } crnn_cpu;
 
 static inline crnn_cpu *crnn_cpu_of(crnn_backend *be)
@@ -19,15 +30,44 @@ static inline crnn_cpu *crnn_cpu_of(crnn_backend *be)
     return (crnn_cpu *)be;
 }
 
-/* Memory of the backend: zeroed, aligned, counted. NULL latches. */
+/* False when a failure is latched: the op does nothing. */
+bool crnn_cpu_begin(crnn_cpu *cpu, const char *op);
+/* Latches a failure of the running op. */
+void crnn_cpu_failed(crnn_cpu *cpu, crnn_status status, const char *what);
+
+/* Device memory: zeroed, 64-byte aligned, counted. NULL latches. free takes NULL. */
 void *crnn_cpu_alloc(crnn_backend *be, size_t bytes);
 void crnn_cpu_free(crnn_backend *be, void *memory);
+/* count * item bytes, checked. */
+void *crnn_cpu_alloc_items(crnn_cpu *cpu, int64_t rows, int64_t columns, size_t item);
 
-/* C [M,N] = alpha op(A) op(B) + beta C, all row-major; op transposes where its flag says so; lda, ldb, ldc: floats a row. */
-void crnn_cpu_gemm(crnn_cpu *cpu, bool transpose_a, bool transpose_b, int64_t M, int64_t N, int64_t K, const float *A,
-                   int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc);
+/* [bytes] at memory were written: what layers prepared from weights there is stale. */
+void crnn_cpu_touched(crnn_cpu *cpu, const void *memory, size_t bytes);
 
-/* The recurrent layer (gru.c). */
+/* Row-major C = beta C + op(A) op(B); op transposes where asked. Latches. */
+void crnn_cpu_gemm(crnn_cpu *cpu, float *C, int64_t ldc, const float *A, int64_t lda, bool transpose_a, const float *B,
+                   int64_t ldb, bool transpose_b, int64_t M, int64_t N, int64_t K, float beta);
+
+/* C [M,N] = A [M,K] B [K,N], for few rows M: reads B once, at the speed of memory. */
+#define CRNN_CPU_FEW_ROWS 8
+void crnn_cpu_few_rows(crnn_cpu *cpu, float *C, int64_t ldc, const float *A, int64_t lda, const float *B, int64_t ldb,
+                       int64_t M, int64_t N, int64_t K);
+
+/* y[j] = sum of x[i,j] over i, in double, in order of i. */
+void crnn_cpu_column_sums(crnn_cpu *cpu, float *y /* [columns] */, const float *x /* [rows,ld] */, int64_t ld,
+                          int64_t rows, int64_t columns);
+
+/* The ops, one family a file. */
+void crnn_cpu_gather(crnn_backend *be, uint16_t *x, uint16_t *y, const void *ids, int32_t width, const int64_t *starts,
+                     int32_t T, int32_t B);
+void crnn_cpu_embed(crnn_backend *be, float *y, const uint16_t *tokens, const float *table, int64_t n, int32_t V,
+                    int32_t E);
+void crnn_cpu_embed_backward(crnn_backend *be, float *dtable, const float *dy, const uint16_t *tokens, int64_t n,
+                             int32_t V, int32_t E);
+/* The loop of embed_backward, for dy whose rows are ld apart. */
+void crnn_cpu_sum_by_token(crnn_cpu *cpu, float *dtable, const float *dy, int64_t ld, const uint16_t *tokens, int64_t n,
+                           int32_t V, int64_t E);
+
 crnn_gru *crnn_cpu_gru_new(crnn_backend *be, const crnn_gru_shape *shape);
 void crnn_cpu_gru_free(crnn_gru *g);
 int64_t crnn_cpu_gru_params(const crnn_gru *g);
@@ -38,13 +78,19 @@ void crnn_cpu_gru_forward(crnn_gru *g, float *hs, float *h_last, const crnn_gru_
 void crnn_cpu_gru_backward(crnn_gru *g, float *din, float *dw, const float *dhs, const float *hs,
                            const crnn_gru_input *in, const float *h_first, const float *w);
 double crnn_cpu_gru_flop(const crnn_gru *g, bool backward);
+/* The next layer of the backend's list; called by crnn_cpu_touched. */
+crnn_gru *crnn_cpu_gru_touched(crnn_gru *g, const char *memory, size_t bytes);
 
-/* Shared pieces (ops.c). */
-void crnn_cpu_embed(crnn_backend *be, float *y, const uint16_t *tokens, const float *table, int64_t n, int32_t V,
-                    int32_t E);
-void crnn_cpu_embed_backward(crnn_backend *be, float *dtable, const float *dy, const uint16_t *tokens, int64_t n,
-                             int32_t V, int32_t E);
-/* out[c] = sum over rows of m[row,c], in order of the rows. m: [rows,columns] with `stride` floats a row. */
-void crnn_cpu_column_sums(crnn_cpu *cpu, float *out, const float *m, int64_t rows, int64_t columns, int64_t stride);
+void crnn_cpu_dropout(crnn_backend *be, float *y, const float *x, int64_t n, float p, uint64_t seed, uint64_t stream);
+void crnn_cpu_linear(crnn_backend *be, float *y, const float *x, const float *W, const float *b, int64_t n, int32_t H,
+                     int32_t V);
+void crnn_cpu_linear_backward(crnn_backend *be, float *dx, float *dW, float *db, const float *dy, const float *x,
+                              const float *W, int64_t n, int32_t H, int32_t V);
+void crnn_cpu_softmax_xent(crnn_backend *be, crnn_step_numbers *numbers, float *z, const uint16_t *y, int64_t n,
+                           int32_t V, float scale);
+void crnn_cpu_norm(crnn_backend *be, crnn_step_numbers *numbers, const float *g, int64_t n);
+void crnn_cpu_adam(crnn_backend *be, float *w, float *m, float *v, const float *g, int64_t n, const crnn_adam *hyper,
+                   const crnn_step_numbers *numbers);
+double crnn_cpu_peak_rate(crnn_backend *be);
 
 #endif

@@ -1,15 +1,18 @@
-/* onednn.h - the one place that knows oneDNN's interface; builds with 2.x and 3.x. */
+/* onednn.h - the only door to oneDNN, so that its two APIs (2.x and 3.x) meet in one file.
+ *
+ * Thread counts are OpenMP's, set by the caller. Functions return false where oneDNN refuses.
+ */
 #ifndef CRNN_KERNELS_CPU_ONEDNN_H
 #define CRNN_KERNELS_CPU_ONEDNN_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
-/* C [M,N] = op(A) op(B) + beta C, row-major, with as many threads as OpenMP's setting says. Returns NULL, or what went wrong. */
-const char *crnn_onednn_sgemm(bool transpose_a, bool transpose_b, int64_t M, int64_t N, int64_t K, const float *A,
-                              int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc);
-/* "oneDNN 2.6.3". */
-void crnn_onednn_versions(char *out, size_t size);
+/* Row-major C [M,N] = beta C + op(A) [M,K] op(B) [K,N]; lda, ldb, ldc: floats from row to row as stored. */
+bool crnn_dnnl_sgemm(float *C, int64_t ldc, const float *A, int64_t lda, bool transpose_a, const float *B, int64_t ldb,
+                     bool transpose_b, int64_t M, int64_t N, int64_t K, float beta);
+
+/* "oneDNN 2.6.3, avx512_bf16" into text (size bytes). */
+void crnn_dnnl_version_text(char *text, int size);
 
 #endif

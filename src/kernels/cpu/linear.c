@@ -1,0 +1,47 @@
+/* linear.c - the dense layer and dropout. */
+#include "host/base/rng.h"
+#include "kernels/cpu/cpu.h"
+#include <string.h>
+
+void crnn_cpu_linear(crnn_backend *be, float *y, const float *x, const float *W, const float *b, int64_t n, int32_t H,
+                     int32_t V)
+{
+    crnn_cpu *cpu = crnn_cpu_of(be);
+    if (!crnn_cpu_begin(cpu, "linear"))
+        return;
+    bool few = n <= CRNN_CPU_FEW_ROWS;
+    if (few)
+        crnn_cpu_few_rows(cpu, y, V, x, H, W, V, n, V, H);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        float *row = y + i * V;
+        for (int32_t v = 0; v < V; v++)
+            row[v] = few ? row[v] + b[v] : b[v];
+    }
+    if (!few)
+        crnn_cpu_gemm(cpu, y, V, x, H, false, W, V, false, n, V, H, 1);
+}
+
+void crnn_cpu_linear_backward(crnn_backend *be, float *dx, float *dW, float *db, const float *dy, const float *x,
+                              const float *W, int64_t n, int32_t H, int32_t V)
+{
+    crnn_cpu *cpu = crnn_cpu_of(be);
+    if (!crnn_cpu_begin(cpu, "linear_backward"))
+        return;
+    crnn_cpu_gemm(cpu, dx, H, dy, V, false, W, V, true, n, H, V, 0);
+    crnn_cpu_gemm(cpu, dW, V, x, H, true, dy, V, false, H, V, n, 0);
+    crnn_cpu_column_sums(cpu, db, dy, V, n, V);
+}
+
+void crnn_cpu_dropout(crnn_backend *be, float *y, const float *x, int64_t n, float p, uint64_t seed, uint64_t stream)
+{
+    if (!crnn_cpu_begin(crnn_cpu_of(be), "dropout"))
+        return;
+    float scale = 1.0F / (1.0F - p);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i += 4) {
+        crnn_philox4 draw = crnn_philox(seed, stream, (uint64_t)i / 4);
+        for (int64_t j = i; j < n && j < i + 4; j++)
+            y[j] = crnn_u01(draw.v[j - i]) >= p ? x[j] * scale : 0.0F;
+    }
+}

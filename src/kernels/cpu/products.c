@@ -1,0 +1,91 @@
+/* products.c - matrix products and column sums, the building blocks of the other ops. */
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/onednn.h"
+#include <omp.h>
+#include <string.h>
+
+void crnn_cpu_gemm(crnn_cpu *cpu, float *C, int64_t ldc, const float *A, int64_t lda, bool transpose_a, const float *B,
+                   int64_t ldb, bool transpose_b, int64_t M, int64_t N, int64_t K, float beta)
+{
+    if (!cpu->failure.status && !crnn_dnnl_sgemm(C, ldc, A, lda, transpose_a, B, ldb, transpose_b, M, N, K, beta))
+        crnn_cpu_failed(cpu, CRNN_ERR_DEVICE, "oneDNN refused a matrix product");
+}
+
+/* acc[j] += sum of a[k] B[k,j], four rows of B at a time so that acc is read and written a quarter as often. */
+CRNN_CLONES static void add_row(float *acc, const float *a, const float *B, int64_t ldb, int64_t K, int64_t columns)
+{
+    int64_t k = 0;
+    for (; k + 4 <= K; k += 4) {
+        const float *b0 = B + k * ldb, *b1 = b0 + ldb, *b2 = b1 + ldb, *b3 = b2 + ldb;
+        float a0 = a[k], a1 = a[k + 1], a2 = a[k + 2], a3 = a[k + 3];
+#pragma omp simd
+        for (int64_t j = 0; j < columns; j++)
+            acc[j] += (a0 * b0[j] + a1 * b1[j]) + (a2 * b2[j] + a3 * b3[j]);
+    }
+    for (; k < K; k++) {
+        const float *b = B + k * ldb;
+        float a0 = a[k];
+#pragma omp simd
+        for (int64_t j = 0; j < columns; j++)
+            acc[j] += a0 * b[j];
+    }
+}
+
+void crnn_cpu_few_rows(crnn_cpu *cpu, float *C, int64_t ldc, const float *A, int64_t lda, const float *B, int64_t ldb,
+                       int64_t M, int64_t N, int64_t K)
+{
+    enum { block = 512, rows = 32 }; /* 64 KiB of B stay in the second-level cache for the next row of A */
+    int64_t blocks = (N + block - 1) / block;
+    (void)cpu;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < blocks; i++) {
+        int64_t j = i * block, columns = N - j < block ? N - j : block;
+        for (int64_t m = 0; m < M; m++)
+            memset(C + m * ldc + j, 0, (size_t)columns * sizeof *C);
+        for (int64_t k = 0; k < K; k += rows)
+            for (int64_t m = 0; m < M; m++)
+                add_row(C + m * ldc + j, A + m * lda + k, B + k * ldb + j, ldb, K - k < rows ? K - k : rows, columns);
+    }
+}
+
+CRNN_CLONES static void sum_columns(float *y, const float *x, int64_t ld, int64_t rows, int64_t columns)
+{
+    double sums[64] = {0};
+    for (int64_t i = 0; i < rows; i++) {
+        const float *row = x + i * ld;
+#pragma omp simd
+        for (int64_t j = 0; j < columns; j++)
+            sums[j] += (double)row[j];
+    }
+    for (int64_t j = 0; j < columns; j++)
+        y[j] = (float)sums[j];
+}
+
+void crnn_cpu_column_sums(crnn_cpu *cpu, float *y, const float *x, int64_t ld, int64_t rows, int64_t columns)
+{
+    (void)cpu;
+#pragma omp parallel for schedule(static)
+    for (int64_t j = 0; j < columns; j += 64)
+        sum_columns(y + j, x + j, ld, rows, columns - j < 64 ? columns - j : 64);
+}
+
+double crnn_cpu_peak_rate(crnn_backend *be)
+{
+    enum { n = 2048, rounds = 4 };
+    crnn_cpu *cpu = crnn_cpu_of(be);
+    if (!crnn_cpu_begin(cpu, "peak_rate"))
+        return 0;
+    float *A = crnn_cpu_alloc_items(cpu, n, n, sizeof *A), *B = crnn_cpu_alloc_items(cpu, n, n, sizeof *B);
+    float *C = crnn_cpu_alloc_items(cpu, n, n, sizeof *C);
+    double best = 0;
+    for (int round = 0; A && B && C && round < rounds; round++) { /* the first warms up */
+        double start = omp_get_wtime();
+        crnn_cpu_gemm(cpu, C, n, A, n, false, B, n, false, n, n, n, 0);
+        double rate = 2.0 * n * n * n / (omp_get_wtime() - start);
+        best = round && rate > best ? rate : best;
+    }
+    crnn_cpu_free(be, A);
+    crnn_cpu_free(be, B);
+    crnn_cpu_free(be, C);
+    return best;
+}

@@ -1,0 +1,578 @@
+/* Every op of a backend against plain loops in double precision, over sizes that no block divides. */
+#include "support/cmocka.h"
+
+#include "host/base/rng.h"
+#include "kernels/backend.h"
+#include "support/reference.h"
+#include <crnn/text.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static crnn_backend *open_backend(void)
+{
+    crnn_device_config config = crnn_device_config_default();
+    config.kind = CRNN_DEVICE_CPU;
+    crnn_error err = {0};
+    crnn_backend *be = crnn_backend_open(&config, NULL, 0, &err);
+    if (!be)
+        fail_msg("%s", err.text);
+    return be;
+}
+
+static void no_failure(crnn_backend *be)
+{
+    crnn_error err = {0};
+    if (be->ops->sync(be, &err))
+        fail_msg("%s", err.text);
+}
+
+/* A tensor in three forms: doubles of the reference (exactly the floats), host floats, device floats. */
+typedef struct {
+    int64_t n;
+    double *d;
+    float *f;
+    float *device;
+} tensor;
+
+static tensor make(crnn_backend *be, int64_t n)
+{
+    tensor t = {n, calloc((size_t)n, sizeof(double)), calloc((size_t)n, sizeof(float)), NULL};
+    t.device = be->ops->alloc(be, (size_t)n * sizeof(float));
+    assert_non_null(t.device);
+    return t;
+}
+
+/* Uniform in +-range, a different sequence for each number. */
+static tensor draw(crnn_backend *be, int64_t n, double range, uint64_t number)
+{
+    tensor t = make(be, n);
+    for (int64_t i = 0; i < n; i++) {
+        t.f[i] = (float)(((double)crnn_u01(crnn_philox(7, number, (uint64_t)i).v[0]) * 2 - 1) * range);
+        t.d[i] = (double)t.f[i];
+    }
+    be->ops->upload(be, t.device, t.f, (size_t)n * sizeof(float));
+    return t;
+}
+
+static void drop(crnn_backend *be, tensor *t)
+{
+    be->ops->free(be, t->device);
+    free(t->f);
+    free(t->d);
+}
+
+/* || device - d || / || d ||: single precision keeps it near 1e-7, and sums of a few hundred terms below 1e-6. */
+static void assert_near(crnn_backend *be, const char *what, tensor *t, double tolerance)
+{
+    double error = 0, norm = 0;
+    be->ops->download(be, t->f, t->device, (size_t)t->n * sizeof(float));
+    for (int64_t i = 0; i < t->n; i++) {
+        double e = (double)t->f[i] - t->d[i];
+        error += e * e;
+        norm += t->d[i] * t->d[i];
+    }
+    if (!(sqrt(error) <= tolerance * sqrt(norm) + 1e-30))
+        fail_msg("%s: error %g of the norm %g", what, sqrt(error), sqrt(norm));
+}
+
+static uint16_t *draw_tokens(crnn_backend *be, uint16_t **device, int64_t n, int32_t V)
+{
+    uint16_t *tokens = calloc((size_t)n, sizeof *tokens);
+    for (int64_t i = 0; i < n; i++)
+        tokens[i] = (uint16_t)(crnn_philox(8, (uint64_t)V, (uint64_t)i).v[1] % (uint32_t)V);
+    *device = be->ops->alloc(be, (size_t)n * sizeof **device);
+    be->ops->upload(be, *device, tokens, (size_t)n * sizeof *tokens);
+    return tokens;
+}
+
+static const crnn_gru_shape shapes[] = {
+    /* T, B, I, H, V, training */
+    {1, 1, 1, 1, 0, true},     {1, 1, 1, 1, 1, true},    {3, 2, 5, 7, 0, true},      {7, 1, 3, 11, 4, true},
+    {1, 64, 13, 17, 83, true}, {5, 9, 31, 129, 0, true}, {4, 13, 16, 64, 300, true}, {11, 16, 8, 33, 83, true},
+    {2, 8, 24, 257, 19, true}, {20, 3, 37, 41, 1, true}, {6, 17, 7, 16, 0, true},
+};
+
+typedef struct {
+    tensor x, embeddings, kernel, recurrent, bias, h_first, hs, dhs, w, dw, din, dkernel, drecurrent, dbias;
+    uint16_t *tokens, *device_tokens;
+    crnn_gru *g;
+    crnn_gru_input in;
+    ref_gru ref;
+} gru_case;
+
+static void embed_reference(double *x, const double *table, const uint16_t *tokens, int64_t n, int64_t E)
+{
+    for (int64_t i = 0; i < n; i++)
+        memcpy(x + i * E, table + tokens[i] * E, (size_t)E * sizeof *x);
+}
+
+static gru_case gru_case_new(crnn_backend *be, const crnn_gru_shape *s)
+{
+    int64_t n = (int64_t)s->T * s->B, H = s->H, I = s->I;
+    gru_case c = {.x = draw(be, n * I, 1, 1), .h_first = draw(be, s->B * H, 1, 2), .dhs = draw(be, n * H, 1, 3)};
+    c.kernel = draw(be, I * 3 * H, 2 / sqrt((double)I), 4);
+    c.recurrent = draw(be, H * 3 * H, 2 / sqrt((double)H), 5);
+    c.bias = draw(be, 6 * H, 1, 6);
+    c.hs = make(be, n * H);
+    c.dkernel = make(be, I * 3 * H);
+    c.drecurrent = make(be, H * 3 * H);
+    c.dbias = make(be, 6 * H);
+    c.din = make(be, s->V ? s->V * I : n * I);
+    if (s->V) {
+        c.embeddings = draw(be, s->V * I, 1, 7);
+        c.tokens = draw_tokens(be, &c.device_tokens, n, s->V);
+        embed_reference(c.x.d, c.embeddings.d, c.tokens, n, I);
+        c.in = (crnn_gru_input){.tokens = c.device_tokens, .embeddings = c.embeddings.device};
+    } else {
+        c.in = (crnn_gru_input){.x = c.x.device};
+    }
+    c.g = be->ops->gru_new(be, s);
+    assert_non_null(c.g);
+    assert_true(be->ops->gru_params(c.g) >= 3 * H * (I + H + 2));
+    c.w = make(be, be->ops->gru_params(c.g));
+    c.dw = make(be, be->ops->gru_params(c.g));
+    be->ops->gru_pack(c.g, c.w.device, c.kernel.f, c.recurrent.f, c.bias.f);
+    c.ref = (ref_gru){s->T, s->B, s->I, s->H, c.x.d, c.h_first.d, c.kernel.d, c.recurrent.d, c.bias.d};
+    return c;
+}
+
+static void gru_case_free(crnn_backend *be, gru_case *c)
+{
+    be->ops->gru_free(c->g);
+    tensor *all[] = {&c->x,   &c->embeddings, &c->kernel, &c->recurrent, &c->bias,    &c->h_first,    &c->hs,
+                     &c->dhs, &c->w,          &c->dw,     &c->din,       &c->dkernel, &c->drecurrent, &c->dbias};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        drop(be, all[i]);
+    be->ops->free(be, c->device_tokens);
+    free(c->tokens);
+}
+
+static void a_gru_layer_gives_the_states_of_the_reference(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_backend();
+    for (size_t i = 0; i < 2 * sizeof shapes / sizeof *shapes; i++) {
+        crnn_gru_shape s = shapes[i / 2];
+        s.training = i % 2;
+        gru_case c = gru_case_new(be, &s);
+        ref_gru_forward(c.hs.d, &c.ref);
+        tensor last = make(be, s.B * s.H);
+        memcpy(last.d, c.hs.d + (s.T - 1) * s.B * s.H, (size_t)last.n * sizeof *last.d);
+        be->ops->gru_forward(c.g, c.hs.device, last.device, &c.in, c.h_first.device, c.w.device);
+        assert_near(be, "hs", &c.hs, 1e-6);
+        assert_near(be, "h_last", &last, 1e-6);
+        no_failure(be);
+        drop(be, &last);
+        gru_case_free(be, &c);
+    }
+    be->ops->close(be);
+}
+
+static void compare_gradients(crnn_backend *be, gru_case *c, const crnn_gru_shape *s)
+{
+    int64_t n = (int64_t)s->T * s->B, I = s->I;
+    double *dx = calloc((size_t)(n * I), sizeof *dx);
+    ref_gru_backward(dx, c->dkernel.d, c->drecurrent.d, c->dbias.d, c->dhs.d, &c->ref);
+    for (int64_t i = 0; i < n * I; i++)
+        c->din.d[s->V ? c->tokens[i / I] * I + i % I : i] += dx[i];
+    free(dx);
+    be->ops->gru_unpack(c->g, c->dkernel.f, c->drecurrent.f, c->dbias.f, c->dw.device);
+    tensor *canonical[] = {&c->dkernel, &c->drecurrent, &c->dbias};
+    for (size_t i = 0; i < 3; i++)
+        be->ops->upload(be, canonical[i]->device, canonical[i]->f, (size_t)canonical[i]->n * sizeof(float));
+    assert_near(be, "dkernel", &c->dkernel, 2e-6);
+    assert_near(be, "drecurrent", &c->drecurrent, 2e-6);
+    assert_near(be, "dbias", &c->dbias, 2e-6);
+    assert_near(be, "din", &c->din, 2e-6);
+}
+
+static void a_gru_layer_gives_the_gradients_of_the_reference(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_backend();
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const crnn_gru_shape *s = &shapes[i];
+        gru_case c = gru_case_new(be, s);
+        tensor last = make(be, s->B * s->H);
+        for (int round = 0; round < 2; round++) { /* a second step finds what the first left behind */
+            be->ops->gru_forward(c.g, c.hs.device, last.device, &c.in, c.h_first.device, c.w.device);
+            be->ops->gru_backward(c.g, c.din.device, c.dw.device, c.dhs.device, c.hs.device, &c.in, c.h_first.device,
+                                  c.w.device);
+        }
+        compare_gradients(be, &c, s);
+        if (!s->V) /* no gradient of the input wanted */
+            be->ops->gru_backward(c.g, NULL, c.dw.device, c.dhs.device, c.hs.device, &c.in, c.h_first.device,
+                                  c.w.device);
+        no_failure(be);
+        drop(be, &last);
+        gru_case_free(be, &c);
+    }
+    be->ops->close(be);
+}
+
+static void new_weights_are_seen_however_they_arrive(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_backend();
+    crnn_gru_shape s = {1, 1, 5, 12, 9, false};
+    gru_case c = gru_case_new(be, &s);
+    size_t bytes = (size_t)c.w.n * sizeof(float);
+    for (int round = 0; round < 3; round++) {
+        be->ops->gru_forward(c.g, c.hs.device, c.hs.device, &c.in, c.h_first.device, c.w.device);
+        if (round == 0) { /* the embeddings change */
+            c.embeddings.f[c.tokens[0] * s.I] += 1;
+            c.x.d[0] = (double)c.embeddings.f[c.tokens[0] * s.I];
+            be->ops->upload(be, c.embeddings.device, c.embeddings.f, (size_t)c.embeddings.n * sizeof(float));
+        } else if (round == 1) { /* the kernel changes */
+            c.kernel.f[0] += 1;
+            c.kernel.d[0] = (double)c.kernel.f[0];
+            be->ops->gru_pack(c.g, c.dw.device, c.kernel.f, c.recurrent.f, c.bias.f);
+            be->ops->copy(be, c.w.device, c.dw.device, bytes);
+        }
+        be->ops->gru_forward(c.g, c.hs.device, c.hs.device, &c.in, c.h_first.device, c.w.device);
+        ref_gru_forward(c.hs.d, &c.ref);
+        assert_near(be, "hs", &c.hs, 1e-6);
+    }
+    no_failure(be);
+    gru_case_free(be, &c);
+    be->ops->close(be);
+}
+
+static void packed_weights_come_back_as_they_were(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_backend();
+    crnn_gru_shape s = {2, 3, 5, 7, 0, true};
+    gru_case c = gru_case_new(be, &s);
+    be->ops->gru_unpack(c.g, c.dkernel.f, c.drecurrent.f, c.dbias.f, c.w.device);
+    assert_memory_equal(c.dkernel.f, c.kernel.f, (size_t)c.kernel.n * sizeof(float));
+    assert_memory_equal(c.drecurrent.f, c.recurrent.f, (size_t)c.recurrent.n * sizeof(float));
+    assert_memory_equal(c.dbias.f, c.bias.f, (size_t)c.bias.n * sizeof(float));
+    gru_case_free(be, &c);
+    be->ops->close(be);
+}
+
+/* sum of hs * dhs, whose derivatives ref_gru_backward claims to give */
+static double objective(double *hs, const double *dhs, const ref_gru *g)
+{
+    double sum = 0;
+    ref_gru_forward(hs, g);
+    for (int64_t i = 0; i < g->T * g->B * g->H; i++)
+        sum += hs[i] * dhs[i];
+    return sum;
+}
+
+static void the_reference_gradients_are_finite_differences(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_backend();
+    crnn_gru_shape s = {4, 2, 3, 5, 0, true};
+    gru_case c = gru_case_new(be, &s);
+    ref_gru_backward(c.din.d, c.dkernel.d, c.drecurrent.d, c.dbias.d, c.dhs.d, &c.ref);
+    tensor *values[] = {&c.x, &c.kernel, &c.recurrent, &c.bias},
+           *gradients[] = {&c.din, &c.dkernel, &c.drecurrent, &c.dbias};
+    for (size_t k = 0; k < 4; k++)
+        for (int64_t i = 0; i < values[k]->n; i++) {
+            const double step = 1e-5; /* its square, times a third derivative of order 1, is the error: 1e-10 */
+            double *value = &values[k]->d[i], kept = *value;
+            *value = kept + step;
+            double up = objective(c.hs.d, c.dhs.d, &c.ref);
+            *value = kept - step;
+            double down = objective(c.hs.d, c.dhs.d, &c.ref);
+            *value = kept;
+            double difference = (up - down) / (2 * step) - gradients[k]->d[i];
+            if (!(fabs(difference) < 1e-8))
+                fail_msg("gradient %zu[%lld] is off by %g", k, (long long)i, difference);
+        }
+    gru_case_free(be, &c);
+    be->ops->close(be);
+}
+
+static const int32_t linear_shapes[][3] = {/* n, H, V */
+                                           {1, 1, 1},     {1, 64, 83},  {7, 33, 300},
+                                           {64, 128, 83}, {101, 17, 1}, {8, 257, 5}};
+
+static void a_dense_layer_and_its_gradients_are_those_of_the_reference(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_backend();
+    for (size_t i = 0; i < sizeof linear_shapes / sizeof *linear_shapes; i++) {
+        int32_t n = linear_shapes[i][0], H = linear_shapes[i][1], V = linear_shapes[i][2];
+        tensor x = draw(be, (int64_t)n * H, 1, 1), W = draw(be, (int64_t)H * V, 1, 2), b = draw(be, V, 1, 3);
+        tensor dy = draw(be, (int64_t)n * V, 1, 4), y = make(be, (int64_t)n * V);
+        tensor dx = make(be, (int64_t)n * H), dW = make(be, (int64_t)H * V), db = make(be, V);
+        ref_linear(y.d, x.d, W.d, b.d, n, H, V);
+        ref_linear_backward(dx.d, dW.d, db.d, dy.d, x.d, W.d, n, H, V);
+        be->ops->linear(be, y.device, x.device, W.device, b.device, n, H, V);
+        be->ops->linear_backward(be, dx.device, dW.device, db.device, dy.device, x.device, W.device, n, H, V);
+        assert_near(be, "y", &y, 1e-6);
+        assert_near(be, "dx", &dx, 1e-6);
+        assert_near(be, "dW", &dW, 1e-6);
+        assert_near(be, "db", &db, 1e-6);
+        no_failure(be);
+        tensor *all[] = {&x, &W, &b, &dy, &y, &dx, &dW, &db};
+        for (size_t k = 0; k < sizeof all / sizeof *all; k++)
+            drop(be, all[k]);
+    }
+    be->ops->close(be);
+}
+
+static void embedding_looks_up_and_sums_by_character(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_backend();
+    const int32_t sizes[][3] = {{1, 1, 1}, {37, 5, 17}, {64, 300, 3}, {100, 1, 33}};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        int32_t n = sizes[k][0], V = sizes[k][1], E = sizes[k][2];
+        tensor table = draw(be, (int64_t)V * E, 1, 1), y = make(be, (int64_t)n * E);
+        tensor dy = draw(be, (int64_t)n * E, 1, 2), dtable = draw(be, (int64_t)V * E, 1, 3); /* rubbish to overwrite */
+        uint16_t *device, *tokens = draw_tokens(be, &device, n, V);
+        embed_reference(y.d, table.d, tokens, n, E);
+        memset(dtable.d, 0, (size_t)dtable.n * sizeof *dtable.d);
+        for (int64_t i = 0; i < dy.n; i++)
+            dtable.d[tokens[i / E] * E + i % E] += dy.d[i];
+        be->ops->embed(be, y.device, device, table.device, n, V, E);
+        be->ops->embed_backward(be, dtable.device, dy.device, device, n, V, E);
+        assert_near(be, "y", &y, 0);
+        assert_near(be, "dtable", &dtable, 1e-6);
+        no_failure(be);
+        free(tokens);
+        be->ops->free(be, device);
+        tensor *all[] = {&table, &y, &dy, &dtable};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+            drop(be, all[i]);
+    }
+    be->ops->close(be);
+}
+
+static void softmax_gives_loss_hits_and_gradient_for_any_logits(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_backend();
+    const int32_t sizes[][2] = {{1, 1}, {1, 2}, {63, 83}, {200, 300}, {5, 17}};
+    crnn_step_numbers *device = be->ops->alloc(be, sizeof *device), got;
+    for (size_t k = 0; k < 3 * sizeof sizes / sizeof *sizes; k++) {
+        int32_t n = sizes[k / 3][0], V = sizes[k / 3][1];
+        const double ranges[] = {1, 30, 1e4}; /* the last would overflow without the maximum taken off */
+        tensor z = draw(be, (int64_t)n * V, ranges[k % 3], k);
+        uint16_t *y_device, *y = draw_tokens(be, &y_device, n, V);
+        if (n > 1) {
+            y[n / 2] = CRNN_NO_ID;
+            be->ops->upload(be, y_device, y, (size_t)n * sizeof *y);
+        }
+        for (int pass = 0; pass < 2; pass++) {
+            double loss, scale = pass ? 1.0 / n : 0;
+            int64_t positions, hits;
+            ref_softmax_xent(&loss, &positions, &hits, z.d, y, n, V, (double)(float)scale);
+            be->ops->softmax_xent(be, device, z.device, y_device, n, V, (float)scale);
+            be->ops->download(be, &got, device, sizeof got);
+            assert_near(be, "z", &z, 1e-6);
+            assert_true(fabs(got.loss_sum - loss) <= 1e-6 * loss + 1e-12);
+            assert_int_equal(got.positions, positions);
+            assert_int_equal(got.hits, hits);
+            assert_int_equal(got.finite, 1);
+        }
+        free(y);
+        be->ops->free(be, y_device);
+        drop(be, &z);
+    }
+    no_failure(be);
+    be->ops->free(be, device);
+    be->ops->close(be);
+}
+
+static void adam_follows_kerass_formula_with_clipping_and_decay(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_backend();
+    crnn_step_numbers *device = be->ops->alloc(be, sizeof *device), numbers = {.finite = 1};
+    const int64_t sizes[] = {1, 5, 255, 256, 1031};
+    for (size_t k = 0; k < 2 * sizeof sizes / sizeof *sizes; k++) {
+        int64_t n = sizes[k / 2];
+        crnn_adam hyper = {.rate = 1e-3F, .beta1 = 0.9F, .beta2 = 0.999F, .epsilon = 1e-7F};
+        hyper.clip = k % 2 ? 0.5F : 0;
+        hyper.decay = k % 2 ? 1e-4F : 0;
+        tensor w = draw(be, n, 1, 1), m = draw(be, n, 1, 2), v = draw(be, n, 0.5, 3), g = draw(be, n, 1, 4);
+        double squares = 0;
+        for (int64_t i = 0; i < n; i++) {
+            v.f[i] = fabsf(v.f[i]);
+            v.d[i] = (double)v.f[i];
+            squares += g.d[i] * g.d[i];
+        }
+        be->ops->upload(be, v.device, v.f, (size_t)n * sizeof(float));
+        be->ops->upload(be, device, &numbers, sizeof numbers);
+        be->ops->norm(be, device, g.device, n);
+        be->ops->adam(be, w.device, m.device, v.device, g.device, n, &hyper, device);
+        crnn_step_numbers got;
+        be->ops->download(be, &got, device, sizeof got);
+        assert_true(fabs(got.norm_squared - squares) <= 1e-12 * squares);
+        assert_int_equal(got.finite, 1);
+        double clip = (double)hyper.clip, b1 = (double)hyper.beta1, b2 = (double)hyper.beta2;
+        double scale = clip > 0 && sqrt(squares) > clip ? clip / sqrt(squares) : 1;
+        for (int64_t i = 0; i < n; i++) {
+            double gi = g.d[i] * scale;
+            m.d[i] = b1 * m.d[i] + (1 - b1) * gi;
+            v.d[i] = b2 * v.d[i] + (1 - b2) * gi * gi;
+            w.d[i] -=
+                (double)hyper.rate * m.d[i] / (sqrt(v.d[i]) + (double)hyper.epsilon) + (double)hyper.decay * w.d[i];
+        }
+        assert_near(be, "m", &m, 1e-6);
+        assert_near(be, "v", &v, 1e-6);
+        assert_near(be, "w", &w, 1e-6);
+        tensor *all[] = {&w, &m, &v, &g};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+            drop(be, all[i]);
+    }
+    no_failure(be);
+    be->ops->free(be, device);
+    be->ops->close(be);
+}
+
+static void a_value_that_is_not_finite_stops_the_update(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_backend();
+    crnn_step_numbers *device = be->ops->alloc(be, sizeof *device), got;
+    const float bad[] = {NAN, INFINITY, -INFINITY};
+    for (int64_t k = 0; k < 3 * 83; k++) { /* each value at each place of a row of logits and of a gradient */
+        tensor z = draw(be, 83, 1, 1), w = draw(be, 83, 1, 2), m = draw(be, 83, 1, 3), v = draw(be, 83, 1, 3);
+        uint16_t y = (uint16_t)(k / 3);
+        uint16_t *y_device = be->ops->alloc(be, sizeof y);
+        be->ops->upload(be, y_device, &y, sizeof y);
+        be->ops->upload(be, z.device + k / 3, &bad[k % 3], sizeof(float));
+        be->ops->norm(be, device, z.device, z.n);
+        be->ops->download(be, &got, device, sizeof got);
+        assert_int_equal(got.finite, 0);
+        crnn_adam hyper = {.rate = 1e-3F, .beta1 = 0.9F, .beta2 = 0.999F, .epsilon = 1e-7F};
+        be->ops->adam(be, w.device, m.device, v.device, z.device, z.n, &hyper, device);
+        assert_near(be, "w", &w, 0);
+        assert_near(be, "m", &m, 0);
+        be->ops->softmax_xent(be, device, z.device, y_device, 1, 83, 1);
+        be->ops->download(be, &got, device, sizeof got);
+        assert_int_equal(got.finite, 0);
+        be->ops->free(be, y_device);
+        tensor *all[] = {&z, &w, &m, &v};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+            drop(be, all[i]);
+    }
+    no_failure(be);
+    be->ops->free(be, device);
+    be->ops->close(be);
+}
+
+static void dropout_keeps_what_philox_says_and_scales_it(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_backend();
+    tensor x = draw(be, 1003, 1, 1);
+    const float p = 0.25F;
+    for (int64_t i = 0; i < x.n; i++)
+        x.d[i] = crnn_u01(crnn_philox(5, 9, (uint64_t)i / 4).v[i % 4]) >= p ? x.d[i] / 0.75 : 0;
+    be->ops->dropout(be, x.device, x.device, x.n, p, 5, 9);
+    assert_near(be, "x", &x, 1e-6);
+    no_failure(be);
+    drop(be, &x);
+    be->ops->close(be);
+}
+
+static void gather_cuts_batches_from_ids_of_either_width(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_backend();
+    enum { N = 41, T = 7, B = 3 };
+    uint8_t narrow[N];
+    uint16_t wide[N], x[T * B], y[T * B];
+    for (int i = 0; i < N; i++) {
+        narrow[i] = (uint8_t)(i * 5);
+        wide[i] = (uint16_t)(i * 1500);
+    }
+    const int64_t starts[B] = {0, N - T - 1, 13};
+    void *ids = be->ops->alloc(be, sizeof wide);
+    uint16_t *device_x = be->ops->alloc(be, sizeof x), *device_y = be->ops->alloc(be, sizeof y);
+    for (int width = 1; width <= 2; width++) {
+        be->ops->upload(be, ids, width == 1 ? (void *)narrow : (void *)wide, width == 1 ? sizeof narrow : sizeof wide);
+        be->ops->gather(be, device_x, device_y, ids, width, starts, T, B);
+        be->ops->download(be, x, device_x, sizeof x);
+        be->ops->download(be, y, device_y, sizeof y);
+        for (int t = 0; t < T; t++)
+            for (int b = 0; b < B; b++) {
+                assert_int_equal(x[t * B + b], (starts[b] + t) * (width == 1 ? 5 : 1500));
+                assert_int_equal(y[t * B + b], (starts[b] + t + 1) * (width == 1 ? 5 : 1500));
+            }
+    }
+    no_failure(be);
+    be->ops->free(be, ids);
+    be->ops->free(be, device_x);
+    be->ops->free(be, device_y);
+    be->ops->close(be);
+}
+
+static void a_failure_latches_until_it_is_reported(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_backend();
+    int64_t before = be->ops->memory(be);
+    assert_null(be->ops->alloc(be, SIZE_MAX / 2));
+    assert_null(be->ops->alloc(be, 64)); /* nothing happens after a failure */
+    crnn_error err = {0};
+    assert_int_equal(be->ops->sync(be, &err), CRNN_ERR_MEMORY);
+    assert_non_null(strstr(err.text, "alloc"));
+    no_failure(be);
+    void *memory = be->ops->alloc(be, 100);
+    assert_non_null(memory);
+    assert_int_equal((uintptr_t)memory % 64, 0);
+    assert_true(be->ops->memory(be) >= before + 100);
+    be->ops->free(be, memory);
+    assert_int_equal(be->ops->memory(be), before);
+    crnn_gru_shape huge = {INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX, 0, true};
+    assert_null(be->ops->gru_new(be, &huge));
+    assert_int_equal(be->ops->sync(be, &err), CRNN_ERR_MEMORY);
+    assert_int_equal(be->ops->memory(be), before);
+    be->ops->close(be);
+}
+
+static void the_same_calls_give_the_same_bits(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_backend();
+    crnn_gru_shape s = {5, 19, 23, 130, 83, true};
+    gru_case c = gru_case_new(be, &s);
+    size_t bytes = (size_t)c.dw.n * sizeof(float);
+    float *first = malloc(bytes);
+    for (int round = 0; round < 4; round++) {
+        be->ops->gru_forward(c.g, c.hs.device, c.hs.device + (s.T - 1) * s.B * s.H, &c.in, c.h_first.device,
+                             c.w.device);
+        be->ops->gru_backward(c.g, c.din.device, c.dw.device, c.dhs.device, c.hs.device, &c.in, c.h_first.device,
+                              c.w.device);
+        be->ops->download(be, round ? c.dw.f : first, c.dw.device, bytes);
+        if (round)
+            assert_memory_equal(first, c.dw.f, bytes);
+    }
+    no_failure(be);
+    free(first);
+    gru_case_free(be, &c);
+    be->ops->close(be);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_reference_gradients_are_finite_differences),
+        cmocka_unit_test(a_gru_layer_gives_the_states_of_the_reference),
+        cmocka_unit_test(a_gru_layer_gives_the_gradients_of_the_reference),
+        cmocka_unit_test(new_weights_are_seen_however_they_arrive),
+        cmocka_unit_test(packed_weights_come_back_as_they_were),
+        cmocka_unit_test(a_dense_layer_and_its_gradients_are_those_of_the_reference),
+        cmocka_unit_test(embedding_looks_up_and_sums_by_character),
+        cmocka_unit_test(softmax_gives_loss_hits_and_gradient_for_any_logits),
+        cmocka_unit_test(adam_follows_kerass_formula_with_clipping_and_decay),
+        cmocka_unit_test(a_value_that_is_not_finite_stops_the_update),
+        cmocka_unit_test(dropout_keeps_what_philox_says_and_scales_it),
+        cmocka_unit_test(gather_cuts_batches_from_ids_of_either_width),
+        cmocka_unit_test(a_failure_latches_until_it_is_reported),
+        cmocka_unit_test(the_same_calls_give_the_same_bits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}
