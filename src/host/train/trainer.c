@@ -1,0 +1,224 @@
+/* A run: epochs of steps, each epoch with its report, each step in the history, checkpoints where they are due. */
+#include "host/train/trainer.h"
+#include "host/train/schedule.h"
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+
+void crnn_trainer_note(const crnn_trainer *t, const char *format, ...)
+{
+    char sentence[640];
+    va_list args;
+    if (!t->hooks.note)
+        return;
+    va_start(args, format);
+    vsnprintf(sentence, sizeof sentence, format, args);
+    va_end(args);
+    t->hooks.note(t->hooks.user, sentence);
+}
+
+double crnn_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+bool crnn_trainer_done(const crnn_trainer *t)
+{
+    return t->step >= t->total;
+}
+
+int64_t crnn_trainer_step(const crnn_trainer *t)
+{
+    return t->step;
+}
+
+crnn_model *crnn_trainer_model(crnn_trainer *t)
+{
+    return t->model;
+}
+
+/* --- progress ------------------------------------------------------------------------------------------------------- */
+
+static void time_step(crnn_trainer *t, double seconds)
+{
+    t->took[t->timed % CRNN_WINDOW] = seconds;
+    t->timed++;
+    t->epoch_run++;
+}
+
+static double characters_a_step(const crnn_trainer *t)
+{
+    return (double)t->options.B * (double)t->options.T;
+}
+
+static void show_progress(const crnn_trainer *t, const crnn_step_result *result, float lr)
+{
+    int64_t steps = t->timed < CRNN_WINDOW ? t->timed : CRNN_WINDOW;
+    double seconds = 0;
+    if (!t->hooks.progress)
+        return;
+    for (int64_t i = 0; i < steps; i++)
+        seconds += t->took[i];
+    crnn_progress progress = {
+        .epoch = t->epoch + 1,
+        .epochs = t->options.epochs,
+        .step = t->step,
+        .position = t->position,
+        .steps_per_epoch = t->steps_per_epoch,
+        .total_steps = t->total,
+        .loss = result->finite ? t->loss_last : (double)NAN,
+        .chars_per_second = seconds > 0 ? (double)steps * characters_a_step(t) / seconds : 0,
+        .seconds_left = (double)(t->total - t->step) * seconds / (double)steps,
+        .lr = lr,
+        .grad_norm = result->grad_norm,
+    };
+    t->hooks.progress(t->hooks.user, &progress);
+}
+
+/* --- epochs --------------------------------------------------------------------------------------------------------- */
+
+static crnn_status begin_epoch(crnn_trainer *t, crnn_error *err)
+{
+    crnn_status status = crnn_batches_seek(t->batches, t->epoch, 0, err);
+    if (status == CRNN_OK && !t->options.carry_epochs)
+        status = crnn_model_set_state(t->model, NULL, err);
+    t->epoch_began = crnn_now();
+    t->epoch_run = 0;
+    return status;
+}
+
+/* Mean loss in nats on the held-out text; NAN where there is none. */
+static crnn_status held_out_loss(crnn_trainer *t, double *loss, crnn_error *err)
+{
+    crnn_ids ids = crnn_corpus_val(t->corpus);
+    crnn_step_result result;
+    *loss = (double)NAN;
+    if (ids.count < 2) /* a character is scored by the one before it */
+        return CRNN_OK;
+    crnn_status status = crnn_model_evaluate(t->model, ids, &result, err);
+    if (status == CRNN_OK && result.positions > 0)
+        *loss = result.loss_sum / (double)result.positions;
+    return status;
+}
+
+/* Also where the run ends within an epoch: then the epoch stays open, for a run that goes on with it. */
+static crnn_status end_epoch(crnn_trainer *t, crnn_error *err)
+{
+    double seconds = crnn_now() - t->epoch_began, positions = (double)t->epoch_positions;
+    crnn_epoch_report report = {.epoch = t->epoch + 1, .step = t->step, .loss_last = t->loss_last};
+    crnn_status status = held_out_loss(t, &report.val_loss, err);
+    if (status != CRNN_OK)
+        return status;
+    t->val_loss = report.val_loss;
+    t->val_step = t->step;
+    report.val_bpc = report.val_loss / M_LN2;
+    report.loss_mean = t->epoch_loss_sum / positions;
+    report.accuracy = (double)t->epoch_hits / positions;
+    report.bpc = report.loss_mean / M_LN2;
+    report.seconds = seconds;
+    report.chars_per_second = (double)t->epoch_run * characters_a_step(t) / seconds;
+    status = crnn_history_epoch(t->history, &report, err);
+    if (t->hooks.epoch)
+        t->hooks.epoch(t->hooks.user, &report);
+    if (t->position == t->steps_per_epoch) {
+        t->epoch++;
+        t->position = t->epoch_positions = t->epoch_hits = 0;
+        t->epoch_loss_sum = 0;
+    }
+    return status;
+}
+
+/* --- steps ---------------------------------------------------------------------------------------------------------- */
+
+static crnn_update next_update(const crnn_trainer *t)
+{
+    crnn_update update = crnn_update_default();
+    update.lr = crnn_schedule_rate(&t->options, t->step + 1, t->total, t->rate_factor);
+    update.clip = t->options.clip;
+    update.weight_decay = t->options.weight_decay;
+    update.count = t->count + 1;
+    update.step = t->step + 1;
+    return update;
+}
+
+static crnn_status book_step(crnn_trainer *t, const crnn_step_result *result, float lr, crnn_error *err)
+{
+    t->count++;
+    t->bad_in_a_row = 0;
+    t->loss_last = result->loss_sum / (double)result->positions;
+    t->epoch_loss_sum += result->loss_sum;
+    t->epoch_positions += result->positions;
+    t->epoch_hits += result->hits;
+    if (t->options.log_every < 1 || t->step % t->options.log_every != 0)
+        return CRNN_OK;
+    return crnn_history_step(t->history, t->step, t->epoch + 1, t->loss_last, lr, result->grad_norm, err);
+}
+
+static crnn_status one_step(crnn_trainer *t, crnn_error *err)
+{
+    crnn_step_result result;
+    crnn_status status = t->position == 0 ? begin_epoch(t, err) : CRNN_OK;
+    if (status != CRNN_OK)
+        return status;
+    double began = crnn_now();
+    crnn_update update = next_update(t);
+    status = crnn_model_train(t->model, crnn_batches_next(t->batches), &update, &result, err);
+    if (status != CRNN_OK)
+        return status;
+    time_step(t, crnn_now() - began);
+    t->step++;
+    t->position++;
+    status = result.finite ? book_step(t, &result, update.lr, err) : crnn_trainer_rescue(t, err);
+    if (status != CRNN_OK)
+        return status;
+    show_progress(t, &result, update.lr);
+    if (t->position == t->steps_per_epoch || crnn_trainer_done(t))
+        status = end_epoch(t, err);
+    return status;
+}
+
+static bool save_is_due(const crnn_trainer *t)
+{
+    const crnn_train_options *o = &t->options;
+    return (o->checkpoint_steps > 0 && t->step % o->checkpoint_steps == 0) ||
+           (o->checkpoint_every > 0 && t->position == 0 && t->epoch % o->checkpoint_every == 0);
+}
+
+/* The end of the run and a stop save by themselves, and wait for it. */
+static crnn_status save_where_due(crnn_trainer *t, bool asked, crnn_error *err)
+{
+    crnn_status status = crnn_trainer_collect_save(t, false, err);
+    if (status == CRNN_OK && (asked || save_is_due(t)))
+        status = crnn_trainer_begin_save(t, err);
+    if (crnn_history_waiting(t->history) && !t->history_noted) {
+        crnn_trainer_note(t, "the disk refuses lines of the history; they are kept for now");
+        t->history_noted = true;
+    }
+    return status;
+}
+
+crnn_status crnn_trainer_run(crnn_trainer *t, crnn_error *err)
+{
+    crnn_status status = CRNN_OK;
+    enum { STOP = 1, SAVE = 2 };
+    int wish = 0;
+    t->epoch_began = crnn_now();
+    while (status == CRNN_OK && wish != STOP && !crnn_trainer_done(t)) {
+        status = one_step(t, err);
+        if (status == CRNN_OK && t->hooks.stop)
+            wish = t->hooks.stop(t->hooks.user);
+        if (status == CRNN_OK && wish != STOP && !crnn_trainer_done(t))
+            status = save_where_due(t, wish == SAVE, err);
+    }
+    if (status == CRNN_OK)
+        status = crnn_trainer_save(t, err);
+    else
+        crnn_trainer_collect_save(t, true, NULL); /* what is in flight is told of all the same */
+    if (status == CRNN_OK && !crnn_trainer_done(t))
+        status = crnn_fail(err, CRNN_ERR_STOPPED, "stopped after step %lld of %lld, saved", (long long)t->step,
+                           (long long)t->total);
+    return status;
+}
