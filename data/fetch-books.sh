@@ -62,10 +62,13 @@ fetch() { # NUMBER
 }
 
 case ${1-} in
-'' | -h | --help)
+-h | --help)
     usage
-    [ $# -gt 0 ] || exit 2
     exit 0
+    ;;
+'')
+    usage >&2
+    exit 2
     ;;
 --strip)
     [ $# -eq 2 ] || { usage >&2; exit 2; }
