@@ -53,6 +53,10 @@ void crnn_cpu_gemm(crnn_cpu *cpu, float *C, int64_t ldc, const float *A, int64_t
 void crnn_cpu_few_rows(crnn_cpu *cpu, float *C, int64_t ldc, const float *A, int64_t lda, const float *B, int64_t ldb,
                        int64_t M, int64_t N, int64_t K);
 
+/* y [columns,rows] = x' */
+void crnn_cpu_transpose(crnn_cpu *cpu, float *y, int64_t ldy, const float *x, int64_t ldx, int64_t rows,
+                        int64_t columns);
+
 /* y[j] = sum of x[i,j] over i, in double, in order of i. */
 void crnn_cpu_column_sums(crnn_cpu *cpu, float *y /* [columns] */, const float *x /* [rows,ld] */, int64_t ld,
                           int64_t rows, int64_t columns);

@@ -1,6 +1,7 @@
 /* gru.c - one recurrent layer: products by oneDNN, gates in one pass, back-propagation through time by hand.
  *
- * Private layout of the weights: K [I,3H] and b0 [3H] with gates z, r, n as in the canonical form; R [H,3H] and b1 [3H] with gates n, z, r.
+ * Private layout of the weights: K [I,3H] and b0 [3H] with gates z, r, n as in the canonical form; R [H,ldr >= 3H] and b1 [3H] with gates
+ * n, z, r. Rows whose length is a multiple of 1 KiB get 64 bytes more, or else the rows of a block fight for the same few cache sets.
  * So one row of `keep` serves both: its four parts of H floats are (n_h, z, r, n) after the forward pass, with n_h = h Rn + b1n, and
  * (dn_h, dz, dr, dn) after the backward pass, where parts 0 to 2 are the gradient at h R + b1 and parts 1 to 3 the one at x K + b0.
  *
@@ -18,10 +19,13 @@ struct crnn_gru {
     crnn_gru *next;
     crnn_gru_shape s;
     bool folded;
-    float *keep;  /* [T,B,4H]; [B,4H] where nothing need be kept */
-    float *hp;    /* [B,3H] h R of one time step */
-    float *dh;    /* [B,H] gradient carried back in time */
-    float *x;     /* [T,B,I] embedded input, where characters are not folded */
+    int64_t ldk, ldr, ldt; /* floats from row to row of keep, of R in the weights, of Rt */
+    float *keep;           /* [T,B,ldk >= 4H]; [B,ldk] where nothing need be kept */
+    float *hp;             /* [B,3H] h R of one time step */
+    float *dh;             /* [B,H] gradient carried back in time */
+    float
+        *Rt;  /* [3H,ldt >= H] R' of this step, as sgemm is three times slower on a transposed right side of few rows */
+    float *x; /* [T,B,I] embedded input, where characters are not folded */
     float *table; /* [V,3H] */
     float *dtable;
     const float *table_w, *table_embeddings; /* what table was made from; NULL: stale */
@@ -31,11 +35,16 @@ typedef struct {
     float *K, *R, *b0, *b1;
 } parts;
 
+static int64_t padded(int64_t n)
+{
+    return n % 256 ? n : n + 16;
+}
+
 static parts parts_of(const crnn_gru *g, const float *w)
 {
     int64_t H3 = 3 * (int64_t)g->s.H;
     float *K = (float *)(uintptr_t)w;
-    float *R = K + g->s.I * H3, *b0 = R + g->s.H * H3;
+    float *R = K + g->s.I * H3, *b0 = R + g->s.H * g->ldr;
     return (parts){K, R, b0, b0 + H3};
 }
 
@@ -58,11 +67,16 @@ crnn_gru *crnn_cpu_gru_new(crnn_backend *be, const crnn_gru_shape *shape)
     *g = (crnn_gru){.cpu = cpu, .s = *shape, .folded = folds(shape), .next = cpu->layers};
     cpu->layers = g;
     int64_t B = shape->B, H = shape->H, n = shape->T * B;
+    g->ldk = padded(4 * H);
+    g->ldr = padded(3 * H);
+    g->ldt = padded(H);
     bool whole = shape->training || !g->folded;
-    g->keep = crnn_cpu_alloc_items(cpu, whole ? n : B, 4 * H, sizeof(float));
+    g->keep = crnn_cpu_alloc_items(cpu, whole ? n : B, g->ldk, sizeof(float));
     g->hp = crnn_cpu_alloc_items(cpu, B, 3 * H, sizeof(float));
-    if (shape->training)
+    if (shape->training) {
         g->dh = crnn_cpu_alloc_items(cpu, B, H, sizeof(float));
+        g->Rt = crnn_cpu_alloc_items(cpu, 3 * H, g->ldt, sizeof(float));
+    }
     if (g->folded)
         g->table = crnn_cpu_alloc_items(cpu, shape->V, 3 * H, sizeof(float));
     if (g->folded && shape->training)
@@ -84,7 +98,7 @@ void crnn_cpu_gru_free(crnn_gru *g)
     while (*link != g)
         link = &(*link)->next;
     *link = g->next;
-    float *owned[] = {g->keep, g->hp, g->dh, g->x, g->table, g->dtable};
+    float *owned[] = {g->keep, g->hp, g->dh, g->x, g->table, g->dtable, g->Rt};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         crnn_cpu_free(&g->cpu->base, owned[i]);
     free(g);
@@ -92,7 +106,7 @@ void crnn_cpu_gru_free(crnn_gru *g)
 
 int64_t crnn_cpu_gru_params(const crnn_gru *g)
 {
-    return 3 * (int64_t)g->s.H * ((int64_t)g->s.I + g->s.H + 2);
+    return 3 * (int64_t)g->s.H * ((int64_t)g->s.I + 2) + g->s.H * g->ldr;
 }
 
 static bool overlap(const void *a, size_t a_bytes, const char *b, size_t b_bytes)
@@ -112,10 +126,10 @@ crnn_gru *crnn_cpu_gru_touched(crnn_gru *g, const char *memory, size_t bytes)
 }
 
 /* Gates z, r, n to n, z, r, or back, row by row. */
-static void turn_gates(float *to, const float *from, int64_t rows, int64_t H, bool back)
+static void turn_gates(float *to, int64_t ld_to, const float *from, int64_t ld_from, int64_t rows, int64_t H, bool back)
 {
     size_t one = (size_t)H * sizeof *to, two = 2 * one;
-    for (int64_t i = 0; i < rows; i++, to += 3 * H, from += 3 * H) {
+    for (int64_t i = 0; i < rows; i++, to += ld_to, from += ld_from) {
         memcpy(back ? to + 2 * H : to, back ? from : from + 2 * H, one);
         memcpy(back ? to : to + H, back ? from + H : from, two);
     }
@@ -128,9 +142,9 @@ void crnn_cpu_gru_pack(crnn_gru *g, float *w, const float *kernel, const float *
     int64_t H = g->s.H;
     parts p = parts_of(g, w);
     memcpy(p.K, kernel, (size_t)(g->s.I * 3 * H) * sizeof *w);
-    turn_gates(p.R, recurrent, H, H, false);
+    turn_gates(p.R, g->ldr, recurrent, 3 * H, H, H, false);
     memcpy(p.b0, bias, (size_t)(3 * H) * sizeof *w);
-    turn_gates(p.b1, bias + 3 * H, 1, H, false);
+    turn_gates(p.b1, 3 * H, bias + 3 * H, 3 * H, 1, H, false);
     crnn_cpu_touched(g->cpu, w, (size_t)crnn_cpu_gru_params(g) * sizeof *w);
 }
 
@@ -141,9 +155,9 @@ void crnn_cpu_gru_unpack(crnn_gru *g, float *kernel, float *recurrent, float *bi
     int64_t H = g->s.H;
     parts p = parts_of(g, w);
     memcpy(kernel, p.K, (size_t)(g->s.I * 3 * H) * sizeof *w);
-    turn_gates(recurrent, p.R, H, H, true);
+    turn_gates(recurrent, 3 * H, p.R, g->ldr, H, H, true);
     memcpy(bias, p.b0, (size_t)(3 * H) * sizeof *w);
-    turn_gates(bias + 3 * H, p.b1, 1, H, true);
+    turn_gates(bias + 3 * H, 3 * H, p.b1, 3 * H, 1, H, true);
 }
 
 /* rows [n,ld] += b [3H] */
@@ -184,7 +198,7 @@ static void prepare_input(crnn_gru *g, const crnn_gru_input *in, const float *w,
         g->cpu->op = "gru_forward";
         x = g->x;
     }
-    project(g, g->keep + H, 4 * H, x, n, p);
+    project(g, g->keep + H, g->ldk, x, n, p);
 }
 
 /* Columns [from,to) of one row: h, keep from hp = h_prev R, the input's part xp (z, r, n) and h_prev. xp may lie in keep. */
@@ -232,7 +246,7 @@ static void step_gates(crnn_gru *g, float *h, float *keep, const float *h_prev, 
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < B * strips; i++) {
         int64_t b = i / strips, from = i % strips * strip, to = from + strip < H ? from + strip : H;
-        float *row = keep + b * 4 * H;
+        float *row = keep + b * g->ldk;
         const float *xp = g->folded ? g->table + tokens[b] * 3 * H : row + H;
         gates(h + b * H, row, g->hp + b * 3 * H, p->b1, xp, h_prev + b * H, H, from, to);
     }
@@ -250,11 +264,11 @@ void crnn_cpu_gru_forward(crnn_gru *g, float *hs, float *h_last, const crnn_gru_
     const float *h_prev = h_first;
     for (int64_t t = 0; t < T; t++) {
         if (B <= CRNN_CPU_FEW_ROWS)
-            crnn_cpu_few_rows(g->cpu, g->hp, 3 * H, h_prev, H, p.R, 3 * H, B, 3 * H, H);
+            crnn_cpu_few_rows(g->cpu, g->hp, 3 * H, h_prev, H, p.R, g->ldr, B, 3 * H, H);
         else
-            crnn_cpu_gemm(g->cpu, g->hp, 3 * H, h_prev, H, false, p.R, 3 * H, false, B, 3 * H, H, 0);
+            crnn_cpu_gemm(g->cpu, g->hp, 3 * H, h_prev, H, false, p.R, g->ldr, false, B, 3 * H, H, 0);
         float *h = hs + t * B * H;
-        step_gates(g, h, g->keep + (whole ? t * B * 4 * H : 0), h_prev, g->folded ? in->tokens + t * B : NULL, &p);
+        step_gates(g, h, g->keep + (whole ? t * B * g->ldk : 0), h_prev, g->folded ? in->tokens + t * B : NULL, &p);
         h_prev = h;
     }
     memcpy(h_last, h_prev, (size_t)(B * H) * sizeof *h_last);
@@ -266,7 +280,7 @@ static void step_gates_backward(crnn_gru *g, float *keep, const float *dhs, cons
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < B * strips; i++) {
         int64_t b = i / strips, from = i % strips * strip, to = from + strip < H ? from + strip : H;
-        gates_backward(g->dh + b * H, keep + b * 4 * H, dhs + b * H, h_prev + b * H, H, from, to);
+        gates_backward(g->dh + b * H, keep + b * g->ldk, dhs + b * H, h_prev + b * H, H, from, to);
     }
 }
 
@@ -277,17 +291,17 @@ static void input_gradients(crnn_gru *g, float *din, const parts *d, const crnn_
     int64_t n = (int64_t)g->s.T * g->s.B, I = g->s.I, H = g->s.H, H3 = 3 * H, V = g->s.V;
     const float *gx = g->keep + H;
     if (g->folded) {
-        crnn_cpu_sum_by_token(cpu, g->dtable, gx, 4 * H, in->tokens, n, g->s.V, H3);
+        crnn_cpu_sum_by_token(cpu, g->dtable, gx, g->ldk, in->tokens, n, g->s.V, H3);
         crnn_cpu_gemm(cpu, d->K, H3, in->embeddings, I, true, g->dtable, H3, false, I, H3, V, 0);
         crnn_cpu_column_sums(cpu, d->b0, g->dtable, H3, V, H3);
         crnn_cpu_gemm(cpu, din, I, g->dtable, H3, false, p->K, H3, true, V, I, H3, 0);
         return;
     }
-    crnn_cpu_gemm(cpu, d->K, H3, g->x ? g->x : in->x, I, true, gx, 4 * H, false, I, H3, n, 0);
-    crnn_cpu_column_sums(cpu, d->b0, gx, 4 * H, n, H3);
+    crnn_cpu_gemm(cpu, d->K, H3, g->x ? g->x : in->x, I, true, gx, g->ldk, false, I, H3, n, 0);
+    crnn_cpu_column_sums(cpu, d->b0, gx, g->ldk, n, H3);
     float *dx = g->x ? g->x : din; /* the embedded input is of no further use */
     if (dx)
-        crnn_cpu_gemm(cpu, dx, I, gx, 4 * H, false, p->K, H3, true, n, I, H3, 0);
+        crnn_cpu_gemm(cpu, dx, I, gx, g->ldk, false, p->K, H3, true, n, I, H3, 0);
     if (g->x)
         crnn_cpu_sum_by_token(cpu, din, dx, I, in->tokens, n, g->s.V, I);
 }
@@ -301,16 +315,17 @@ void crnn_cpu_gru_backward(crnn_gru *g, float *din, float *dw, const float *dhs,
     int64_t T = g->s.T, B = g->s.B, H = g->s.H, n = (T - 1) * B;
     parts p = parts_of(g, w), d = parts_of(g, dw);
     memset(g->dh, 0, (size_t)(B * H) * sizeof *g->dh);
+    crnn_cpu_transpose(cpu, g->Rt, g->ldt, p.R, g->ldr, H, 3 * H);
     for (int64_t t = T - 1; t >= 0; t--) {
-        float *keep = g->keep + t * B * 4 * H;
+        float *keep = g->keep + t * B * g->ldk;
         step_gates_backward(g, keep, dhs + t * B * H, t ? hs + (t - 1) * B * H : h_first);
         if (t)
-            crnn_cpu_gemm(cpu, g->dh, H, keep, 4 * H, false, p.R, 3 * H, true, B, H, 3 * H, 1);
+            crnn_cpu_gemm(cpu, g->dh, H, keep, g->ldk, false, g->Rt, g->ldt, false, B, H, 3 * H, 1);
     }
-    crnn_cpu_gemm(cpu, d.R, 3 * H, h_first, H, true, g->keep, 4 * H, false, H, 3 * H, B, 0);
+    crnn_cpu_gemm(cpu, d.R, g->ldr, h_first, H, true, g->keep, g->ldk, false, H, 3 * H, B, 0);
     if (n)
-        crnn_cpu_gemm(cpu, d.R, 3 * H, hs, H, true, g->keep + B * 4 * H, 4 * H, false, H, 3 * H, n, 1);
-    crnn_cpu_column_sums(cpu, d.b1, g->keep, 4 * H, T * B, 3 * H);
+        crnn_cpu_gemm(cpu, d.R, g->ldr, hs, H, true, g->keep + B * g->ldk, g->ldk, false, H, 3 * H, n, 1);
+    crnn_cpu_column_sums(cpu, d.b1, g->keep, g->ldk, T * B, 3 * H);
     input_gradients(g, din, &d, in, &p);
 }
 

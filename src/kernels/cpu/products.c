@@ -48,6 +48,19 @@ void crnn_cpu_few_rows(crnn_cpu *cpu, float *C, int64_t ldc, const float *A, int
     }
 }
 
+void crnn_cpu_transpose(crnn_cpu *cpu, float *y, int64_t ldy, const float *x, int64_t ldx, int64_t rows,
+                        int64_t columns)
+{
+    enum { side = 16 }; /* a tile is 16 cache lines on both sides */
+    (void)cpu;
+#pragma omp parallel for schedule(static)
+    for (int64_t j = 0; j < columns; j += side)
+        for (int64_t i = 0; i < rows; i += side)
+            for (int64_t v = j; v < columns && v < j + side; v++)
+                for (int64_t u = i; u < rows && u < i + side; u++)
+                    y[v * ldy + u] = x[u * ldx + v];
+}
+
 CRNN_CLONES static void sum_columns(float *y, const float *x, int64_t ld, int64_t rows, int64_t columns)
 {
     double sums[64] = {0};
