@@ -1,0 +1,44 @@
+/* cli.h - what the commands share: each is one function from its arguments to an exit status. */
+#ifndef CRNN_CLI_CLI_H
+#define CRNN_CLI_CLI_H
+
+#include "host/cli/options.h"
+#include <crnn/crnn.h>
+
+int cmd_train(int argc, char **argv);
+int cmd_sample(int argc, char **argv);
+int cmd_eval(int argc, char **argv);
+int cmd_corpus(int argc, char **argv);
+int cmd_info(int argc, char **argv);
+int cmd_devices(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
+
+/* Says what failed on standard error, and returns the exit status for it. */
+int cli_fail(const char *command, const crnn_error *err);
+/* Notes go to standard error. user: not used. */
+void cli_note(void *user, const char *sentence);
+/* Reads --device, --precision, --threads, --rnn-algo; says on standard error which device `auto` took. Returns -1, or an exit status. */
+int cli_device(const opt_set *set, crnn_device_config *config);
+/* Reads --encoding, --invalid. */
+crnn_text_options cli_text_options(const opt_set *set);
+/* Prints object on standard output, and frees it. */
+void cli_print_json(json_t *object);
+/* Writes text for a person: on a terminal control characters in caret form, unless raw. */
+void cli_put_text(FILE *out, const uint32_t *codes, size_t count, bool raw);
+bool cli_is_terminal(FILE *file);
+
+/* Rows that several commands have. */
+#define CLI_DEVICE_ROWS                                                                                                \
+    {"device", OPT_CHOICE, "auto", "auto|cuda|cpu", 0, 0, "where to compute", "Device"},                               \
+        {"precision", OPT_CHOICE, "fp32", "fp32|tf32|bf16", 0, 0, "arithmetic of the matrix products", NULL},          \
+        {"threads", OPT_INT, "0", "N", 0, 4096, "threads of the CPU; 0: all cores", NULL},                             \
+    {                                                                                                                  \
+        "rnn-algo", OPT_TEXT, "auto", "NAME", 0, 0, "how the recurrent layer is computed", NULL                        \
+    }
+#define CLI_TEXT_ROWS                                                                                                  \
+    {"encoding", OPT_TEXT, "utf-8", "NAME", 0, 0, "encoding of the texts", NULL},                                      \
+    {                                                                                                                  \
+        "invalid", OPT_CHOICE, "error", "error|replace", 0, 0, "bytes that are no text", NULL                          \
+    }
+
+#endif

@@ -1,0 +1,214 @@
+/* crnn-gpu bench: the whole training step of any shape, by op, beside what the device could do. */
+#include "host/cli/cli.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+static const opt_row rows[] = {
+    {"vocab", OPT_INT, "83", "N", 1, 65535, "distinct characters", "Model"},
+    {"embedding", OPT_INT, "256", "N", 1, 1 << 24, "numbers a character is described by", NULL},
+    {"units", OPT_INT, "1024", "N", 1, 1 << 24, "units of each recurrent layer", NULL},
+    {"layers", OPT_INT, "1", "N", 1, 64, "recurrent layers", NULL},
+    {"dropout", OPT_REAL, "0", "P", 0, 0.99, "share of units dropped between layers", NULL},
+    {"batch", OPT_INT, "64", "N", 1, 1 << 24, "rows of a batch", NULL},
+    {"length", OPT_INT, "100", "N", 1, 1 << 24, "characters of a row in a step", NULL},
+    {"steps", OPT_INT, "10", "N", 1, 1000000, "steps that are timed", "Measurement"},
+    {"sample-length", OPT_INT, "500", "N", 0, 1e9, "characters written for the sampling rate; 0: none", NULL},
+    {"json", OPT_FLAG, NULL, "", 0, 0, "one JSON object on standard output", "Output"},
+    CLI_DEVICE_ROWS,
+};
+enum { MAX_OPS = 16, EPOCH_STEPS = 206 };
+
+typedef struct {
+    const opt_set *set;
+    crnn_device_config device;
+    crnn_model_config config;
+    crnn_model *model;
+    double step_seconds, spread[2]; /* median; least and most */
+    double peak, flop, sample_rate;
+    long peak_bytes;
+    crnn_op_time ops[MAX_OPS];
+    int op_count;
+} job;
+
+static double now_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static crnn_status one_step(job *j, const uint16_t *ids, int64_t step, crnn_error *err)
+{
+    crnn_update update = crnn_update_default();
+    crnn_step_result result;
+    update.count = update.step = step;
+    return crnn_model_train_ids(j->model, ids, ids + j->config.B, &update, &result, err);
+}
+
+/* First the ops, each waited for; then whole steps as a run takes them. */
+static crnn_status time_steps(job *j, crnn_error *err)
+{
+    int64_t steps = opt_int(j->set, "steps"), B = j->config.B, T = j->config.T;
+    size_t count = (size_t)((T + 1) * B);
+    uint16_t *ids = malloc(count * sizeof *ids);
+    double *seconds = malloc((size_t)steps * sizeof *seconds);
+    crnn_status status = ids && seconds ? CRNN_OK : crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for a batch");
+    uint32_t random = 1;
+    for (size_t i = 0; status == CRNN_OK && i < count; i++) {
+        random = random * 1664525U + 1013904223U;
+        ids[i] = (uint16_t)((random >> 8) % (uint32_t)j->config.sizes.V);
+    }
+    int64_t step = 0;
+    for (; status == CRNN_OK && step < 2; step++) /* warm up */
+        status = one_step(j, ids, step + 1, err);
+    crnn_model_time_ops(j->model, true);
+    for (int64_t i = 0; status == CRNN_OK && i < (steps + 1) / 2; i++)
+        status = one_step(j, ids, ++step, err);
+    j->op_count = crnn_model_op_times(j->model, j->ops, MAX_OPS);
+    crnn_model_time_ops(j->model, false);
+    for (int64_t i = 0; status == CRNN_OK && i < steps; i++) {
+        double begin = now_seconds();
+        status = one_step(j, ids, ++step, err);
+        seconds[i] = now_seconds() - begin;
+    }
+    if (status == CRNN_OK) {
+        qsort(seconds, (size_t)steps, sizeof *seconds, by_size);
+        j->step_seconds = steps % 2 ? seconds[steps / 2] : (seconds[steps / 2 - 1] + seconds[steps / 2]) / 2;
+        j->spread[0] = seconds[0];
+        j->spread[1] = seconds[steps - 1];
+        for (int i = 0; i < j->op_count; i++)
+            j->flop += j->ops[i].flop * (double)(j->ops[i].calls / ((steps + 1) / 2));
+    }
+    free(ids);
+    free(seconds);
+    return status;
+}
+
+static crnn_status time_sampling(job *j, crnn_error *err)
+{
+    int64_t length = opt_int(j->set, "sample-length");
+    crnn_sample_options options = crnn_sample_options_default();
+    float *weights = length ? malloc((size_t)crnn_model_parameters(&j->config.sizes) * sizeof *weights) : NULL;
+    if (!weights)
+        return CRNN_OK;
+    uint16_t id = 0;
+    crnn_status status = crnn_model_get(j->model, CRNN_WEIGHTS, weights, err);
+    crnn_sampler *sampler =
+        status == CRNN_OK ? crnn_sampler_new(&j->config.sizes, weights, 1, &options, &j->device, err) : NULL;
+    status = sampler ? crnn_sampler_prime(sampler, &id, 1, err) : CRNN_ERR_MEMORY;
+    for (int64_t i = 0; status == CRNN_OK && i < length / 5; i++) /* warm up */
+        status = crnn_sampler_next(sampler, &id, err);
+    double begin = now_seconds();
+    for (int64_t i = 0; status == CRNN_OK && i < length; i++)
+        status = crnn_sampler_next(sampler, &id, err);
+    j->sample_rate = (double)length / (now_seconds() - begin);
+    crnn_sampler_free(sampler);
+    free(weights);
+    return status;
+}
+
+static void print_table(const job *j)
+{
+    const crnn_model_sizes *s = &j->config.sizes;
+    double characters = (double)j->config.B * j->config.T, total = 0;
+    printf("V %d, E %d, H %d, L %d, B %d, T %d on %s (%s)\n\n", (int)s->V, (int)s->E, (int)s->H, (int)s->L,
+           (int)j->config.B, (int)j->config.T, crnn_model_device(j->model)->name,
+           crnn_model_device(j->model)->versions);
+    printf("op                     ms a step   share   GFLOP/s\n");
+    for (int i = 0; i < j->op_count; i++)
+        total += j->ops[i].seconds;
+    for (int i = 0; i < j->op_count; i++) {
+        const crnn_op_time *op = &j->ops[i];
+        int64_t steps = (opt_int(j->set, "steps") + 1) / 2;
+        printf("%-20s %11.3f %6.1f%%", op->name, 1e3 * op->seconds / (double)steps, 100 * op->seconds / total);
+        if (op->flop > 0)
+            printf(" %9.1f", op->flop * (double)op->calls / op->seconds / 1e9);
+        printf("\n");
+    }
+    printf("\nwhole step             %.2f ms (median; %.2f to %.2f)\n", 1e3 * j->step_seconds, 1e3 * j->spread[0],
+           1e3 * j->spread[1]);
+    printf("steps a second         %.2f\ncharacters a second    %.0f\nepoch of %d steps     %.2f s\n",
+           1 / j->step_seconds, characters / j->step_seconds, EPOCH_STEPS, EPOCH_STEPS * j->step_seconds);
+    printf("arithmetic             %.1f GFLOP/s of %.1f that one large product reaches: %.0f %%\n",
+           j->flop / j->step_seconds / 1e9, j->peak / 1e9, 100 * j->flop / j->step_seconds / j->peak);
+    if (j->sample_rate > 0)
+        printf("writing one text       %.0f characters a second\n", j->sample_rate);
+    printf("peak memory            %.1f MiB\n", (double)j->peak_bytes / 0x1p20);
+}
+
+static void print_json(const job *j)
+{
+    const crnn_model_sizes *s = &j->config.sizes;
+    const crnn_device_info *d = crnn_model_device(j->model);
+    json_t *ops = json_array();
+    for (int i = 0; i < j->op_count; i++)
+        json_array_append_new(ops, json_pack("{s:s, s:f, s:f, s:I}", "name", j->ops[i].name, "seconds",
+                                             j->ops[i].seconds / (double)j->ops[i].calls, "flop", j->ops[i].flop,
+                                             "calls", (json_int_t)j->ops[i].calls));
+    json_t *shape = json_pack("{s:i, s:i, s:i, s:i, s:i, s:i}", "vocab", s->V, "embedding", s->E, "units", s->H,
+                              "layers", s->L, "batch", j->config.B, "length", j->config.T);
+    json_t *device = json_pack("{s:s, s:s, s:i, s:s}", "kind", d->kind == CRNN_DEVICE_CUDA ? "cuda" : "cpu", "name",
+                               d->name, "threads", d->threads, "precision", opt_text(j->set, "precision"));
+    cli_print_json(json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:o, s:o, s:{s:s, s:s}, s:o}",
+                             "step_seconds", j->step_seconds, "step_seconds_min", j->spread[0], "step_seconds_max",
+                             j->spread[1], "chars_per_second", (double)j->config.B * j->config.T / j->step_seconds,
+                             "epoch_seconds", EPOCH_STEPS * j->step_seconds, "flop_rate", j->flop / j->step_seconds,
+                             "peak_flop_rate", j->peak, "sample_chars_per_second", j->sample_rate, "peak_memory_bytes",
+                             (json_int_t)j->peak_bytes, "shape", shape, "device", device, "versions", "crnn-gpu",
+                             crnn_version(), "libraries", d->versions, "ops", ops));
+}
+
+static int bench(job *j)
+{
+    crnn_error err = {0};
+    const opt_set *s = j->set;
+    int status = cli_device(s, &j->device);
+    if (status >= 0)
+        return status;
+    j->config = (crnn_model_config){.sizes = {(int32_t)opt_int(s, "vocab"), (int32_t)opt_int(s, "embedding"),
+                                              (int32_t)opt_int(s, "units"), (int32_t)opt_int(s, "layers"),
+                                              opt_real(s, "dropout")},
+                                    .B = (int32_t)opt_int(s, "batch"),
+                                    .T = (int32_t)opt_int(s, "length"),
+                                    .training = true,
+                                    .seed = 1};
+    j->model = crnn_model_new(&j->config, &j->device, &err);
+    if (!j->model || time_steps(j, &err) != CRNN_OK)
+        return cli_fail("bench", &err);
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    j->peak_bytes =
+        usage.ru_maxrss * 1024; /* before the matrices of the peak product and the sampler's copy count in */
+    if (time_sampling(j, &err) != CRNN_OK)
+        return cli_fail("bench", &err);
+    j->peak = crnn_model_peak_rate(j->model);
+    (opt_flag(s, "json") ? print_json : print_table)(j);
+    return EXIT_DONE;
+}
+
+int cmd_bench(int argc, char **argv)
+{
+    opt_set set = {.command = "bench",
+                   .purpose = "Times the whole training step of any shape, by op, beside what the device could do.",
+                   .usage = "bench [OPTION]...",
+                   .examples = "  crnn-gpu bench\n  crnn-gpu bench --units 512 --batch 32 --json\n",
+                   .rows = rows,
+                   .row_count = sizeof rows / sizeof *rows};
+    job j = {.set = &set};
+    int status = opt_parse(&set, argc, argv);
+    if (status < 0)
+        status = bench(&j);
+    crnn_model_free(j.model);
+    opt_free(&set);
+    return status;
+}

@@ -1,0 +1,517 @@
+/* crnn-gpu train: options to a run, and what a person sees of it. */
+#include "host/cli/cli.h"
+#include "host/cli/progress.h"
+#include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const opt_row rows[] = {
+    {"val", OPT_LIST, NULL, "FILE", 0, 0, "a text held out of training; may be given again", "Text"},
+    {"val-split", OPT_REAL, "0.05", "F", 0, 0.9, "hold out the last fraction of each file", NULL},
+    CLI_TEXT_ROWS,
+    {"repeat", OPT_INT, "1", "N", 1, 1000000, "take the whole text N times", NULL},
+    {"batching", OPT_CHOICE, "streams", "streams|windows", 0, 0, "how the text becomes batches", "Batches"},
+    {"batch", OPT_INT, "64", "N", 1, 1 << 24, "rows of a batch", NULL},
+    {"length", OPT_INT, "100", "N", 1, 1 << 24, "characters of a row in a step", NULL},
+    {"shuffle-buffer", OPT_INT, "10000", "N", 1, 1e9, "sequences shuffled at a time; windows only", NULL},
+    {"carry-epochs", OPT_FLAG, NULL, "", 0, 0, "keep the hidden state over the end of an epoch", NULL},
+    {"embedding", OPT_INT, "256", "N", 1, 1 << 24, "numbers a character is described by", "Model"},
+    {"units", OPT_INT, "1024", "N", 1, 1 << 24, "units of each recurrent layer", NULL},
+    {"layers", OPT_INT, "1", "N", 1, 64, "recurrent layers", NULL},
+    {"dropout", OPT_REAL, "0", "P", 0, 0.99, "share of units dropped between layers", NULL},
+    {"init", OPT_TEXT, NULL, "FILE", 0, 0, "begin with the weights of a safetensors file", NULL},
+    {"epochs", OPT_INT, "10", "N", 1, 1e9, "times through the text", "Training"},
+    {"max-steps", OPT_INT, "0", "N", 0, 1e15, "stop after N steps; 0: no limit", NULL},
+    {"lr", OPT_REAL, "1e-3", "RATE", 0, 1000, "learning rate of Adam", NULL},
+    {"lr-schedule", OPT_CHOICE, "constant", "constant|cosine|linear", 0, 0, "how the rate falls over the run", NULL},
+    {"warmup", OPT_INT, "0", "N", 0, 1e12, "steps over which the rate rises from 0", NULL},
+    {"clip", OPT_REAL, "0", "NORM", 0, 1e9, "limit the gradient's norm; 0: off", NULL},
+    {"weight-decay", OPT_REAL, "0", "RATE", 0, 1000, "pull weights to 0; 0: off", NULL},
+    {"seed", OPT_INT, "1", "N", 0, 9e18, "the same seed trains to the same bits", NULL},
+    {"preset", OPT_CHOICE, NULL, "notebook|small", 0, 0,
+     "set every option for a purpose: as the notebook, or for a CPU", NULL},
+    {"dry-run", OPT_FLAG, NULL, "", 0, 0, "show the model, a batch, the untrained loss and text; do not train", NULL},
+    {"out", OPT_TEXT, NULL, "DIR", 0, 0, "directory of the run; default runs/NAME-NUMBER", "Run"},
+    {"resume", OPT_TEXT, NULL, "RUN", 0, 0, "go on with a run, to the same bits", NULL},
+    {"checkpoint-every", OPT_INT, "1", "N", 0, 1e9, "save every N epochs; 0: at the end only", NULL},
+    {"checkpoint-steps", OPT_INT, "0", "N", 0, 1e15, "save every N steps as well; 0: off", NULL},
+    {"keep", OPT_TEXT, "3", "N|all", 0, 0, "checkpoints that stay, beside the best", NULL},
+    {"log-every", OPT_INT, "1", "N", 1, 1e12, "steps between lines of history.jsonl", NULL},
+    {"sample-every", OPT_INT, "0", "N", 0, 1e9, "show a short text every N epochs; 0: off", NULL},
+    CLI_DEVICE_ROWS,
+};
+
+static const char *const may_change[] = {
+    "epochs",           "max-steps", "device",    "threads",      "checkpoint-every",
+    "checkpoint-steps", "keep",      "log-every", "sample-every", "resume"};
+
+typedef struct {
+    const char *name, *value;
+} setting;
+static const setting notebook[] = {{"batching", "windows"},
+                                   {"shuffle-buffer", "10000"},
+                                   {"batch", "64"},
+                                   {"length", "100"},
+                                   {"embedding", "256"},
+                                   {"units", "1024"},
+                                   {"layers", "1"},
+                                   {"dropout", "0"},
+                                   {"epochs", "10"},
+                                   {"lr", "1e-3"},
+                                   {"lr-schedule", "constant"},
+                                   {"warmup", "0"},
+                                   {"clip", "0"},
+                                   {"weight-decay", "0"},
+                                   {"val-split", "0"},
+                                   {"checkpoint-every", "1"},
+                                   {"keep", "all"}};
+static const setting small[] = {{"batch", "32"},           {"length", "64"}, {"embedding", "64"},
+                                {"units", "256"},          {"epochs", "6"},  {"lr", "4e-3"},
+                                {"lr-schedule", "cosine"}, {"warmup", "50"}, {"clip", "5"}};
+
+/* Everything a run of this command holds. */
+typedef struct {
+    opt_set set;
+    json_t *stored; /* options of the run that goes on; their strings are borrowed from it */
+    char *options_json;
+    crnn_corpus *corpus;
+    crnn_checkpoint *from;
+    crnn_trainer *trainer;
+    char out[PATH_MAX];
+    crnn_device_config device;
+    cli_progress progress;
+    crnn_epoch_report *reports;
+    int report_count;
+    int64_t keep;
+} job;
+
+/* --- signals ------------------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t stop_signal, save_now;
+
+static void on_signal(int number)
+{
+    if (number == SIGUSR1) {
+        save_now = 1;
+    } else if (stop_signal) { /* the second one: at once */
+        _exit(128 + number);
+    } else {
+        stop_signal = number;
+    }
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a reader that goes away must not end a training run */
+}
+
+static int ask_stop(void *user)
+{
+    (void)user;
+    if (stop_signal)
+        return 1;
+    if (!save_now)
+        return 0;
+    save_now = 0;
+    return 2;
+}
+
+/* --- options -------------------------------------------------------------------------------------------------------------- */
+
+static void apply(opt_set *set, const setting *settings, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        opt_default(set, settings[i].name, settings[i].value);
+}
+
+static int check_keep(job *j)
+{
+    const char *text = opt_text(&j->set, "keep");
+    char *end;
+    long long keep = strtoll(text, &end, 10);
+    j->keep = strcmp(text, "all") == 0 ? 0 : keep;
+    if (j->keep == 0 ? strcmp(text, "all") == 0 : *end == 0 && keep >= 1)
+        return -1;
+    fprintf(stderr, "crnn-gpu train: --keep takes a number of at least 1 or 'all', not '%.60s'\n", text);
+    return EXIT_USAGE;
+}
+
+/* A path that still means the same from another directory. Leaked on purpose: it lives as long as the program. */
+static const char *absolute(const char *path)
+{
+    char here[PATH_MAX], *found = realpath(path, NULL);
+    if (found)
+        return found;
+    if (path[0] == '/' || !getcwd(here, sizeof here)) /* a glob, or nothing at all */
+        return path;
+    char *joined = malloc(strlen(here) + strlen(path) + 2);
+    if (!joined)
+        return path;
+    sprintf(joined, "%s/%s", here, path);
+    return joined;
+}
+
+static int make_options_json(job *j)
+{
+    json_t *object = opt_to_json(&j->set), *files = json_array();
+    static const char *const not_kept[] = {"resume", "out", "dry-run"};
+    for (size_t i = 0; i < sizeof not_kept / sizeof *not_kept; i++)
+        json_object_del(object, not_kept[i]);
+    for (int i = 0; i < j->set.file_count; i++)
+        json_array_append_new(files, json_string(j->set.files[i]));
+    json_object_set_new(object, "files", files);
+    j->options_json = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    json_decref(object);
+    if (j->options_json)
+        return -1;
+    fprintf(stderr, "crnn-gpu train: a path is not valid UTF-8 and cannot be recorded; rename it\n");
+    return EXIT_DATA;
+}
+
+static crnn_train_options train_options(const job *j)
+{
+    const opt_set *s = &j->set;
+    const char *schedule = opt_text(s, "lr-schedule");
+    return (crnn_train_options){
+        .batching = strcmp(opt_text(s, "batching"), "windows") == 0 ? CRNN_WINDOWS : CRNN_STREAMS,
+        .B = (int32_t)opt_int(s, "batch"),
+        .T = (int32_t)opt_int(s, "length"),
+        .shuffle_buffer = opt_int(s, "shuffle-buffer"),
+        .carry_epochs = opt_flag(s, "carry-epochs"),
+        .E = (int32_t)opt_int(s, "embedding"),
+        .H = (int32_t)opt_int(s, "units"),
+        .L = (int32_t)opt_int(s, "layers"),
+        .dropout = opt_real(s, "dropout"),
+        .init = opt_text(s, "init"),
+        .epochs = opt_int(s, "epochs"),
+        .max_steps = opt_int(s, "max-steps"),
+        .lr = opt_real(s, "lr"),
+        .lr_schedule = schedule[0] == 'l'                ? CRNN_LR_LINEAR
+                       : strcmp(schedule, "cosine") == 0 ? CRNN_LR_COSINE
+                                                         : CRNN_LR_CONSTANT,
+        .warmup = opt_int(s, "warmup"),
+        .clip = opt_real(s, "clip"),
+        .weight_decay = opt_real(s, "weight-decay"),
+        .seed = (uint64_t)opt_int(s, "seed"),
+        .checkpoint_every = opt_int(s, "checkpoint-every"),
+        .checkpoint_steps = opt_int(s, "checkpoint-steps"),
+        .keep = j->keep,
+        .log_every = opt_int(s, "log-every"),
+        .device = j->device,
+        .options_json = j->options_json,
+    };
+}
+
+/* --- what a person sees ------------------------------------------------------------------------------------------------------ */
+
+static void on_note(void *user, const char *sentence)
+{
+    job *j = user;
+    cli_progress_clear(&j->progress);
+    cli_note(NULL, sentence);
+}
+
+static void on_progress(void *user, const crnn_progress *at)
+{
+    job *j = user;
+    cli_progress_step(&j->progress, at);
+}
+
+/* A short text from the weights as they are. */
+static void show_text(job *j, crnn_model *model, int64_t length)
+{
+    const crnn_model_config *config = crnn_model_configuration(model);
+    const crnn_vocab *vocab = crnn_corpus_vocab(j->corpus);
+    crnn_sample_options options = crnn_sample_options_default();
+    crnn_error err = {0};
+    float *weights = malloc((size_t)crnn_model_parameters(&config->sizes) * sizeof *weights);
+    crnn_sampler *sampler = NULL;
+    uint16_t id = crnn_vocab_id(vocab, '\n') == CRNN_NO_ID ? 0 : crnn_vocab_id(vocab, '\n');
+    if (weights && crnn_model_get(model, CRNN_WEIGHTS, weights, &err) == CRNN_OK)
+        sampler = crnn_sampler_new(&config->sizes, weights, 1, &options, &j->device, &err);
+    if (sampler && crnn_sampler_prime(sampler, &id, 1, &err) == CRNN_OK)
+        for (int64_t i = 0; i < length && crnn_sampler_next(sampler, &id, &err) == CRNN_OK; i++)
+            cli_put_text(stderr, crnn_vocab_codes(vocab) + id, 1, false);
+    fputc('\n', stderr);
+    crnn_sampler_free(sampler);
+    free(weights);
+}
+
+static void on_epoch(void *user, const crnn_epoch_report *report)
+{
+    job *j = user;
+    cli_progress_epoch(&j->progress, report);
+    crnn_epoch_report *more = realloc(j->reports, ((size_t)j->report_count + 1) * sizeof *more);
+    if (more) {
+        j->reports = more;
+        j->reports[j->report_count++] = *report;
+    }
+    int64_t every = opt_int(&j->set, "sample-every");
+    if (every && report->epoch % every == 0)
+        show_text(j, crnn_trainer_model(j->trainer), 200);
+}
+
+static void print_summary(const job *j)
+{
+    if (j->report_count) {
+        printf("epoch       step   loss   bits/char  accuracy  held out  bits/char    time    chars/s\n");
+        for (int i = 0; i < j->report_count; i++) {
+            const crnn_epoch_report *r = &j->reports[i];
+            char took[32];
+            cli_duration(took, r->seconds);
+            printf("%5lld %10lld %7.4f %9.3f %8.1f%%", (long long)r->epoch, (long long)r->step, r->loss_mean, r->bpc,
+                   100 * r->accuracy);
+            if (isnan(r->val_loss))
+                printf("%10s %10s", "-", "-");
+            else
+                printf("%10.4f %10.3f", r->val_loss, r->val_bpc);
+            printf(" %8s %10.0f\n", took, r->chars_per_second);
+        }
+    }
+    printf("The run is in %s. Write with it:\n  crnn-gpu sample %s\n", j->out, j->out);
+}
+
+/* --- the run ------------------------------------------------------------------------------------------------------------------ */
+
+static int read_corpus(job *j)
+{
+    crnn_error err = {0};
+    crnn_text_options options = cli_text_options(&j->set);
+    options.repeat = (int32_t)opt_int(&j->set, "repeat");
+    options.val_split = opt_get(&j->set, "val-split")->real;
+    const opt_value *val = opt_get(&j->set, "val");
+    j->corpus = crnn_corpus_read(j->set.files, j->set.file_count, val->list, val->count, &options, &err);
+    if (!j->corpus)
+        return err.status == CRNN_ERR_IO ? (cli_fail("train", &err), EXIT_DATA) : cli_fail("train", &err);
+    if (crnn_corpus_unknown(j->corpus))
+        fprintf(stderr, "note: %lld characters of the held-out text are not in the vocabulary and do not count\n",
+                (long long)crnn_corpus_unknown(j->corpus));
+    return -1;
+}
+
+/* runs/<name of the first text>-<first free number> */
+static void choose_out(job *j)
+{
+    const char *given = opt_text(&j->set, "out");
+    if (given) {
+        snprintf(j->out, sizeof j->out, "%s", given);
+        return;
+    }
+    char path[PATH_MAX], *name;
+    snprintf(path, sizeof path, "%s", j->set.files[0]);
+    name = basename(path);
+    if (strpbrk(name, "*?[")) { /* a glob is named by its folder */
+        snprintf(path, sizeof path, "%s", j->set.files[0]);
+        name = basename(dirname(path));
+    }
+    char *dot = strrchr(name, '.');
+    if (dot && dot != name)
+        *dot = 0;
+    struct stat info;
+    for (int number = 1;; number++) {
+        snprintf(j->out, sizeof j->out, "runs/%.200s-%d", name, number);
+        if (stat(j->out, &info) != 0)
+            return;
+    }
+}
+
+/* Takes the options of the run from its newest checkpoint; refuses those that would change it. */
+static int take_over(job *j)
+{
+    const char *run = opt_text(&j->set, "resume");
+    crnn_error err = {0};
+    json_error_t problem;
+    for (int i = 0; i < j->set.row_count; i++) {
+        bool allowed = !j->set.values[i].given;
+        for (size_t k = 0; k < sizeof may_change / sizeof *may_change; k++)
+            allowed = allowed || strcmp(rows[i].name, may_change[k]) == 0;
+        if (allowed)
+            continue;
+        fprintf(stderr, "crnn-gpu train: --%s cannot change while a run goes on; leave it out, or begin a new run\n",
+                rows[i].name);
+        return EXIT_USAGE;
+    }
+    if (j->set.file_count) {
+        fprintf(stderr, "crnn-gpu train: a run goes on with its own text; leave out '%.60s'\n", j->set.files[0]);
+        return EXIT_USAGE;
+    }
+    j->from = crnn_checkpoint_find(run, false, NULL, cli_note, NULL, &err);
+    if (!j->from)
+        return cli_fail("train", &err) == EXIT_FAILED ? EXIT_DATA : EXIT_DATA;
+    j->stored = json_loads(j->from->options, 0, &problem);
+    const json_t *files = json_object_get(j->stored, "files");
+    if (!j->stored || !opt_from_json(&j->set, j->stored) || !json_is_array(files)) {
+        fprintf(stderr, "crnn-gpu train: %s: its checkpoint does not hold the options of a run of this program\n", run);
+        return EXIT_DATA;
+    }
+    free(j->set.files);
+    j->set.files = calloc(json_array_size(files) + 1, sizeof *j->set.files);
+    for (size_t i = 0; j->set.files && i < json_array_size(files); i++)
+        j->set.files[j->set.file_count++] = json_string_value(json_array_get(files, i));
+    snprintf(j->out, sizeof j->out, "%s", run);
+    return -1;
+}
+
+static int check_same_text(const job *j)
+{
+    if (memcmp(j->from->corpus_sha256, crnn_corpus_sha256(j->corpus), 32) == 0)
+        return -1;
+    fprintf(stderr,
+            "crnn-gpu train: the text has changed since the run began (%lld characters now, %lld then); put it back, "
+            "or begin a new "
+            "run with --init\n",
+            (long long)crnn_corpus_train(j->corpus).count, (long long)j->from->corpus_characters);
+    return EXIT_DATA;
+}
+
+/* Shows what training would begin with. */
+static int dry_run(job *j, const crnn_train_options *o)
+{
+    crnn_error err = {0};
+    crnn_model_sizes sizes = {crnn_vocab_size(crnn_corpus_vocab(j->corpus)), o->E, o->H, o->L, o->dropout};
+    crnn_ids ids = crnn_corpus_train(j->corpus);
+    crnn_batches *batches =
+        crnn_batches_new(&(crnn_batches_config){o->batching, ids.count, o->B, o->T, o->shuffle_buffer, o->seed}, &err);
+    crnn_model *model =
+        batches ? crnn_model_new(&(crnn_model_config){sizes, o->B, o->T, false, o->seed}, &j->device, &err) : NULL;
+    uint16_t *x = malloc((size_t)o->B * (size_t)o->T * sizeof *x), *y = malloc((size_t)o->B * (size_t)o->T * sizeof *y);
+    crnn_step_result result;
+    char summary[16384];
+    int status = EXIT_DONE;
+    if (!model || !x || !y) {
+        status = cli_fail("train", &err);
+        goto out;
+    }
+    const int64_t *starts = crnn_batches_next(batches);
+    for (int64_t b = 0; b < o->B; b++)
+        for (int64_t t = 0; t < o->T; t++) {
+            x[t * o->B + b] = crnn_ids_at(ids, starts[b] + t);
+            y[t * o->B + b] = crnn_ids_at(ids, starts[b] + t + 1);
+        }
+    if (crnn_model_eval_ids(model, x, y, &result, NULL, &err) != CRNN_OK) {
+        status = cli_fail("train", &err);
+        goto out;
+    }
+    crnn_model_summary(summary, sizeof summary, &sizes, o->B);
+    printf("%sInput shape (%d, %d), output shape (%d, %d, %d)\n", summary, (int)o->B, (int)o->T, (int)o->B, (int)o->T,
+           (int)sizes.V);
+    printf("%lld steps an epoch\nUntrained loss %.4f; ln %d = %.4f\nWhat it writes before training:\n",
+           (long long)crnn_batches_steps(batches), result.loss_sum / (double)result.positions, (int)sizes.V,
+           log(sizes.V));
+    fflush(stdout);
+    show_text(j, model, 100);
+out:
+    free(x);
+    free(y);
+    crnn_model_free(model);
+    crnn_batches_free(batches);
+    return status;
+}
+
+static int finish(job *j, crnn_status status, const crnn_error *err)
+{
+    cli_progress_clear(&j->progress);
+    if (status == CRNN_ERR_STOPPED) {
+        fprintf(stderr, "Stopped and saved at step %lld. Go on with:\n  crnn-gpu train --resume %s\n",
+                (long long)crnn_trainer_step(j->trainer), j->out);
+        return 128 + (stop_signal ? (int)stop_signal : SIGINT);
+    }
+    if (status != CRNN_OK)
+        return cli_fail("train", err);
+    print_summary(j);
+    return EXIT_DONE;
+}
+
+static int train(job *j)
+{
+    crnn_error err = {0};
+    crnn_train_options options = train_options(j);
+    if (opt_flag(&j->set, "dry-run"))
+        return dry_run(j, &options);
+    crnn_train_hooks hooks = {.user = j, .note = on_note, .progress = on_progress, .epoch = on_epoch, .stop = ask_stop};
+    catch_signals();
+    cli_progress_begin(&j->progress);
+    if (j->from)
+        j->trainer = crnn_trainer_resume(j->out, j->from, j->corpus, &options, &hooks, &err);
+    else
+        j->trainer = crnn_trainer_new(j->out, j->corpus, &options, &hooks, &err);
+    if (!j->trainer)
+        return cli_fail("train", &err);
+    crnn_checkpoint_free(j->from);
+    j->from = NULL;
+    if (crnn_trainer_done(j->trainer)) {
+        fprintf(stderr, "The run %s has reached its end at step %lld; --epochs N with a larger N goes on.\n", j->out,
+                (long long)crnn_trainer_step(j->trainer));
+        return EXIT_DONE;
+    }
+    fprintf(stderr, "training on %s, run in %s\n", crnn_model_device(crnn_trainer_model(j->trainer))->name, j->out);
+    return finish(j, crnn_trainer_run(j->trainer, &err), &err);
+}
+
+static int prepare(job *j)
+{
+    int status = opt_text(&j->set, "resume") ? take_over(j) : -1;
+    if (status >= 0)
+        return status;
+    if (!j->set.file_count) {
+        fprintf(stderr,
+                "crnn-gpu train: no text to train on; name files, folders or quoted globs (crnn-gpu train --help)\n");
+        return EXIT_USAGE;
+    }
+    const char *preset = opt_text(&j->set, "preset");
+    if (!j->from && preset && strcmp(preset, "notebook") == 0)
+        apply(&j->set, notebook, sizeof notebook / sizeof *notebook);
+    else if (!j->from && preset)
+        apply(&j->set, small, sizeof small / sizeof *small);
+    if (!j->from)
+        choose_out(j);
+    for (int i = 0; i < j->set.file_count; i++)
+        j->set.files[i] = absolute(j->set.files[i]);
+    opt_value *val = opt_get(&j->set, "val");
+    for (int i = 0; i < val->count; i++)
+        val->list[i] = absolute(val->list[i]);
+    status = check_keep(j);
+    if (status < 0)
+        status = cli_device(&j->set, &j->device);
+    if (status < 0)
+        status = make_options_json(j);
+    if (status < 0)
+        status = read_corpus(j);
+    return status < 0 && j->from ? check_same_text(j) : status;
+}
+
+int cmd_train(int argc, char **argv)
+{
+    job j = {.set = {.command = "train",
+                     .purpose = "Trains a character-level GRU language model on texts, or goes on with a run.",
+                     .usage = "train [OPTION]... FILE...\n       crnn-gpu train --resume RUN",
+                     .examples =
+                         "  crnn-gpu train book.txt\n  crnn-gpu train --preset small --out runs/tales 'tales/*.txt'\n"
+                         "  crnn-gpu train --resume runs/tales --epochs 20\n",
+                     .rows = rows,
+                     .row_count = sizeof rows / sizeof *rows}};
+    int status = opt_parse(&j.set, argc, argv);
+    if (status < 0)
+        status = prepare(&j);
+    if (status < 0)
+        status = train(&j);
+    crnn_trainer_free(j.trainer);
+    crnn_checkpoint_free(j.from);
+    crnn_corpus_free(j.corpus);
+    json_decref(j.stored);
+    free(j.options_json);
+    free(j.reports);
+    opt_free(&j.set);
+    return status;
+}

@@ -1,0 +1,97 @@
+/* What the commands share. */
+#include "host/cli/cli.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int cli_fail(const char *command, const crnn_error *err)
+{
+    fprintf(stderr, "crnn-gpu %s: %s\n", command, err->text);
+    switch (err->status) {
+    case CRNN_ERR_ARGUMENT:
+        return EXIT_USAGE;
+    case CRNN_ERR_FORMAT:
+        return EXIT_DATA;
+    case CRNN_ERR_DEVICE:
+        return EXIT_DEVICE;
+    case CRNN_ERR_DIVERGED:
+        return EXIT_DIVERGED;
+    default:
+        return EXIT_FAILED;
+    }
+}
+
+void cli_note(void *user, const char *sentence)
+{
+    (void)user;
+    fprintf(stderr, "note: %s\n", sentence);
+}
+
+bool cli_is_terminal(FILE *file)
+{
+    return isatty(fileno(file)) == 1;
+}
+
+int cli_device(const opt_set *set, crnn_device_config *config)
+{
+    static const char *const precisions[] = {"fp32", "tf32", "bf16"};
+    const char *device = opt_text(set, "device");
+    *config = crnn_device_config_default();
+    config->kind = strcmp(device, "cpu") == 0    ? CRNN_DEVICE_CPU
+                   : strcmp(device, "cuda") == 0 ? CRNN_DEVICE_CUDA
+                                                 : CRNN_DEVICE_AUTO;
+    for (int i = 0; i < 3; i++)
+        if (strcmp(opt_text(set, "precision"), precisions[i]) == 0)
+            config->precision = (crnn_precision)i;
+    config->threads = (int32_t)opt_int(set, "threads");
+    config->rnn_algo = opt_text(set, "rnn-algo");
+    crnn_device_info info;
+    crnn_error err = {0};
+    char note[400];
+    if (crnn_device_choose(&info, config, note, sizeof note, &err) != CRNN_OK)
+        return cli_fail(set->command, &err);
+    if (note[0])
+        cli_note(NULL, note);
+    config->kind = info.kind;
+    return -1;
+}
+
+crnn_text_options cli_text_options(const opt_set *set)
+{
+    crnn_text_options options = crnn_text_options_default();
+    options.encoding = opt_text(set, "encoding");
+    options.invalid = strcmp(opt_text(set, "invalid"), "replace") == 0 ? CRNN_INVALID_REPLACE : CRNN_INVALID_ERROR;
+    options.note = cli_note;
+    return options;
+}
+
+void cli_print_json(json_t *object)
+{
+    char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    printf("%s\n", text ? text : "{}");
+    free(text);
+    json_decref(object);
+}
+
+/* What could move the cursor, recolour the screen or turn the direction of writing. */
+static bool is_control(uint32_t code)
+{
+    return (code < 32 && code != '\n' && code != '\t') || (code >= 127 && code < 160) ||
+           (code >= 0x200E && code <= 0x200F) || (code >= 0x2028 && code <= 0x202E) ||
+           (code >= 0x2066 && code <= 0x2069);
+}
+
+void cli_put_text(FILE *out, const uint32_t *codes, size_t count, bool raw)
+{
+    bool plain = raw || !cli_is_terminal(out);
+    for (size_t i = 0; i < count; i++) {
+        char bytes[4];
+        if (plain || !is_control(codes[i]))
+            fwrite(bytes, 1, (size_t)crnn_utf8_encode(bytes, codes[i]), out);
+        else if (codes[i] < 32 || codes[i] == 127)
+            fprintf(out, "^%c", (int)(codes[i] ^ 64));
+        else
+            fprintf(out, "<U+%04X>", (unsigned)codes[i]);
+    }
+}

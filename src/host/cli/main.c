@@ -1,0 +1,59 @@
+/* crnn-gpu: the table of commands. */
+#include "host/cli/cli.h"
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct {
+    const char *name, *purpose;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"train", "train a model on texts, or go on with a run", cmd_train},
+    {"sample", "write text with a trained model", cmd_sample},
+    {"eval", "score texts under a trained model", cmd_eval},
+    {"corpus", "look at texts as training will see them", cmd_corpus},
+    {"info", "what a run or a checkpoint holds", cmd_info},
+    {"devices", "what can compute here, and why something cannot", cmd_devices},
+    {"bench", "time the training step of any shape", cmd_bench},
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_help(void)
+{
+    printf("crnn-gpu %s: train character-level GRU language models and write text with them\n\n"
+           "Usage: crnn-gpu COMMAND [OPTION]... [FILE]...\n\nCommands:\n",
+           crnn_version());
+    for (int i = 0; i < COMMANDS; i++)
+        printf("  %-10s %s\n", commands[i].name, commands[i].purpose);
+    printf("\nExamples:\n"
+           "  crnn-gpu train book.txt               train on a book, into runs/book-1\n"
+           "  crnn-gpu sample runs/book-1           write like it\n"
+           "  crnn-gpu train --resume runs/book-1   go on after an interruption\n"
+           "\ncrnn-gpu COMMAND --help tells more of each; --version prints the version.\n"
+           "Exit status: 0 done, 1 failed, 2 wrong usage, 3 bad data or model file, 4 device not usable, 5 diverged,\n"
+           "130 or 143 stopped by a signal after saving.\n");
+}
+
+int main(int argc, char **argv)
+{
+    const char *names[COMMANDS];
+    signal(SIGXFSZ, SIG_IGN); /* a file too large is then an error of write, which is told */
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        print_help();
+        return argc < 2 ? EXIT_USAGE : EXIT_DONE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("crnn-gpu %s\n", crnn_version());
+        return EXIT_DONE;
+    }
+    for (int i = 0; i < COMMANDS; i++) {
+        names[i] = commands[i].name;
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(argc - 2, argv + 2);
+    }
+    const char *near = opt_nearest(argv[1], names, COMMANDS);
+    fprintf(stderr, "crnn-gpu: there is no command '%.60s'%s%s%s; see crnn-gpu --help\n", argv[1],
+            near ? ", did you mean " : "", near ? near : "", near ? "?" : "");
+    return EXIT_USAGE;
+}

@@ -1,0 +1,332 @@
+#include "host/cli/options.h"
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- numbers, strictly ------------------------------------------------------------------------------------------------- */
+
+static bool parse_integer(const char *text, int64_t *out)
+{
+    char *end;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    *out = value;
+    return end != text && *end == 0 && errno == 0 && (text[0] == '-' || (text[0] >= '0' && text[0] <= '9'));
+}
+
+static bool parse_real(const char *text, double *out)
+{
+    char *end;
+    errno = 0;
+    *out = strtod(text, &end);
+    return end != text && *end == 0 && errno == 0 && isfinite(*out) && !strchr(text, 'x') && text[0] != ' ';
+}
+
+static bool is_choice(const char *choices, const char *text)
+{
+    size_t length = strlen(text);
+    for (const char *at = choices; at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL)
+        if (strncmp(at, text, length) == 0 && (at[length] == '|' || at[length] == 0) && length)
+            return true;
+    return false;
+}
+
+/* Puts text into the value of row. False where it does not fit. */
+static bool set_value(const opt_row *row, opt_value *value, const char *text)
+{
+    switch (row->type) {
+    case OPT_FLAG:
+        value->integer = strcmp(text, "true") == 0;
+        return true;
+    case OPT_INT:
+        return parse_integer(text, &value->integer) && (double)value->integer >= row->min &&
+               (double)value->integer <= row->max;
+    case OPT_REAL:
+        return parse_real(text, &value->real) && value->real >= row->min && value->real <= row->max;
+    case OPT_CHOICE:
+        value->text = text;
+        return is_choice(row->what, text);
+    case OPT_LIST: {
+        const char **more = realloc(value->list, ((size_t)value->count + 1) * sizeof *more);
+        if (!more)
+            return false;
+        value->list = more;
+        value->list[value->count++] = text;
+        return true;
+    }
+    default:
+        value->text = text;
+        return true;
+    }
+}
+
+/* What the row takes, for a message. */
+static void describe(const opt_row *row, char *out, size_t size)
+{
+    if (row->type == OPT_INT)
+        snprintf(out, size, "a whole number from %.0f to %.0f", row->min, row->max);
+    else if (row->type == OPT_REAL)
+        snprintf(out, size, "a number from %g to %g", row->min, row->max);
+    else
+        snprintf(out, size, "one of %s", row->what);
+}
+
+/* --- suggestions -------------------------------------------------------------------------------------------------------- */
+
+/* Edits (insert, delete, replace, swap of neighbours) from a to b; words longer than 31 bytes count as far. */
+static int distance(const char *a, const char *b)
+{
+    int n = (int)strlen(a), m = (int)strlen(b), d[32][32];
+    if (n > 31 || m > 31)
+        return 99;
+    for (int i = 0; i <= n; i++)
+        for (int j = 0; j <= m; j++) {
+            if (!i || !j) {
+                d[i][j] = i + j;
+                continue;
+            }
+            int best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+            best = d[i - 1][j] + 1 < best ? d[i - 1][j] + 1 : best;
+            best = d[i][j - 1] + 1 < best ? d[i][j - 1] + 1 : best;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && d[i - 2][j - 2] + 1 < best)
+                best = d[i - 2][j - 2] + 1;
+            d[i][j] = best;
+        }
+    return d[n][m];
+}
+
+const char *opt_nearest(const char *word, const char *const *words, int count)
+{
+    const char *best = NULL;
+    int least = (int)strlen(word) / 3 + 2;
+    for (int i = 0; i < count; i++) {
+        int far = distance(word, words[i]);
+        if (far < least) {
+            least = far;
+            best = words[i];
+        }
+    }
+    return best;
+}
+
+/* --- help --------------------------------------------------------------------------------------------------------------- */
+
+static void print_help(const opt_set *set)
+{
+    printf("%s\n\nUsage: crnn-gpu %s\n", set->purpose, set->usage);
+    if (set->examples)
+        printf("\nExamples:\n%s", set->examples);
+    for (int i = 0; i < set->row_count; i++) {
+        const opt_row *row = &set->rows[i];
+        char left[64];
+        if (row->group)
+            printf("\n%s:\n", row->group);
+        snprintf(left, sizeof left, row->type == OPT_FLAG ? "--%s" : "--%s %s", row->name, row->what);
+        printf("  %-26s ", left);
+        if (strlen(left) > 26)
+            printf("\n  %-26s ", "");
+        printf("%s", row->help);
+        if (row->preset && row->type != OPT_FLAG)
+            printf(" [%s]", row->preset);
+        printf("\n");
+    }
+    printf("\n  %-26s %s\n", "--help", "this text");
+}
+
+/* --- parsing ------------------------------------------------------------------------------------------------------------- */
+
+static int find(const opt_set *set, const char *name, size_t length)
+{
+    for (int i = 0; i < set->row_count; i++)
+        if (strlen(set->rows[i].name) == length && strncmp(set->rows[i].name, name, length) == 0)
+            return i;
+    return -1;
+}
+
+opt_value *opt_get(const opt_set *set, const char *name)
+{
+    int i = find(set, name, strlen(name));
+    if (i < 0)
+        abort(); /* a name that the table lacks: a mistake of ours, met by the first test of the command */
+    return &set->values[i];
+}
+
+static int unknown(const opt_set *set, const char *name, size_t length)
+{
+    char word[64];
+    const char *words[80];
+    int count = set->row_count < 80 ? set->row_count : 80;
+    snprintf(word, sizeof word, "%.*s", (int)(length < 60 ? length : 60), name);
+    for (int i = 0; i < count; i++)
+        words[i] = set->rows[i].name;
+    const char *near = opt_nearest(word, words, count);
+    fprintf(stderr, "crnn-gpu %s: there is no option --%s%s%s%s; see crnn-gpu %s --help\n", set->command, word,
+            near ? ", did you mean --" : "", near ? near : "", near ? "?" : "", set->command);
+    return EXIT_USAGE;
+}
+
+static int take_option(opt_set *set, int argc, char **argv, int *at)
+{
+    const char *name = argv[*at] + 2, *equals = strchr(name, '='), *text = equals ? equals + 1 : NULL;
+    size_t length = equals ? (size_t)(equals - name) : strlen(name);
+    int i = find(set, name, length);
+    if (i < 0)
+        return unknown(set, name, length);
+    const opt_row *row = &set->rows[i];
+    opt_value *value = &set->values[i];
+    if (row->type == OPT_FLAG) {
+        if (text) {
+            fprintf(stderr, "crnn-gpu %s: --%s takes no value\n", set->command, row->name);
+            return EXIT_USAGE;
+        }
+        text = "true";
+    } else if (!text) {
+        if (*at + 1 >= argc) {
+            fprintf(stderr, "crnn-gpu %s: --%s needs a value: %s\n", set->command, row->name, row->what);
+            return EXIT_USAGE;
+        }
+        text = argv[++*at];
+    }
+    value->given = true;
+    if (set_value(row, value, text))
+        return -1;
+    char wanted[200];
+    describe(row, wanted, sizeof wanted);
+    fprintf(stderr, "crnn-gpu %s: --%s takes %s, not '%.60s'\n", set->command, row->name, wanted, text);
+    return EXIT_USAGE;
+}
+
+int opt_parse(opt_set *set, int argc, char **argv)
+{
+    set->values = calloc((size_t)set->row_count, sizeof *set->values);
+    set->files = calloc((size_t)argc + 1, sizeof *set->files);
+    if (!set->values || !set->files)
+        return EXIT_FAILED;
+    for (int i = 0; i < set->row_count; i++)
+        if (set->rows[i].preset)
+            set_value(&set->rows[i], &set->values[i], set->rows[i].preset);
+    bool options = true;
+    for (int i = 0; i < argc; i++) {
+        if (options && strcmp(argv[i], "--") == 0) {
+            options = false;
+        } else if (options && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)) {
+            print_help(set);
+            return EXIT_DONE;
+        } else if (options && argv[i][0] == '-' && argv[i][1] == '-') {
+            int status = take_option(set, argc, argv, &i);
+            if (status >= 0)
+                return status;
+        } else if (options && argv[i][0] == '-' && argv[i][1]) {
+            fprintf(stderr, "crnn-gpu %s: options begin with two dashes: '%.60s'\n", set->command, argv[i]);
+            return EXIT_USAGE;
+        } else {
+            set->files[set->file_count++] = argv[i];
+        }
+    }
+    return -1;
+}
+
+void opt_free(opt_set *set)
+{
+    for (int i = 0; set->values && i < set->row_count; i++)
+        free(set->values[i].list);
+    free(set->values);
+    free(set->files);
+}
+
+int64_t opt_int(const opt_set *set, const char *name)
+{
+    return opt_get(set, name)->integer;
+}
+
+float opt_real(const opt_set *set, const char *name)
+{
+    return (float)opt_get(set, name)->real;
+}
+
+bool opt_flag(const opt_set *set, const char *name)
+{
+    return opt_get(set, name)->integer != 0;
+}
+
+const char *opt_text(const opt_set *set, const char *name)
+{
+    return opt_get(set, name)->text;
+}
+
+bool opt_given(const opt_set *set, const char *name)
+{
+    return opt_get(set, name)->given;
+}
+
+bool opt_default(opt_set *set, const char *name, const char *text)
+{
+    int i = find(set, name, strlen(name));
+    return i >= 0 && (set->values[i].given || set_value(&set->rows[i], &set->values[i], text));
+}
+
+/* --- to and from config.json ---------------------------------------------------------------------------------------------- */
+
+static json_t *value_to_json(const opt_row *row, const opt_value *value)
+{
+    json_t *list;
+    switch (row->type) {
+    case OPT_FLAG:
+        return json_boolean(value->integer);
+    case OPT_INT:
+        return json_integer(value->integer);
+    case OPT_REAL:
+        return json_real(value->real);
+    case OPT_LIST:
+        list = json_array();
+        for (int i = 0; i < value->count; i++)
+            json_array_append_new(list, json_string(value->list[i]));
+        return list;
+    default:
+        return value->text ? json_string(value->text) : json_null();
+    }
+}
+
+json_t *opt_to_json(const opt_set *set)
+{
+    json_t *object = json_object();
+    for (int i = 0; object && i < set->row_count; i++)
+        json_object_set_new(object, set->rows[i].name, value_to_json(&set->rows[i], &set->values[i]));
+    return object;
+}
+
+static bool value_from_json(const opt_row *row, opt_value *value, const json_t *json)
+{
+    if (!json || json_is_null(json))
+        return true;
+    switch (row->type) {
+    case OPT_FLAG:
+        value->integer = json_is_true(json);
+        return json_is_boolean(json);
+    case OPT_INT:
+        value->integer = json_integer_value(json);
+        return json_is_integer(json) && (double)value->integer >= row->min && (double)value->integer <= row->max;
+    case OPT_REAL:
+        value->real = json_number_value(json);
+        return json_is_number(json) && value->real >= row->min && value->real <= row->max;
+    case OPT_LIST:
+        for (size_t i = 0; i < json_array_size(json); i++)
+            if (!json_is_string(json_array_get(json, i)) ||
+                !set_value(row, value, json_string_value(json_array_get(json, i))))
+                return false;
+        return json_is_array(json);
+    default:
+        return json_is_string(json) && set_value(row, value, json_string_value(json));
+    }
+}
+
+bool opt_from_json(opt_set *set, const json_t *object)
+{
+    for (int i = 0; i < set->row_count; i++)
+        if (!set->values[i].given &&
+            !value_from_json(&set->rows[i], &set->values[i], json_object_get(object, set->rows[i].name)))
+            return false;
+    return true;
+}

@@ -1,0 +1,81 @@
+#include "host/cli/progress.h"
+#include "host/cli/cli.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static double now_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void cli_duration(char out[32], double seconds)
+{
+    long whole = isfinite(seconds) && seconds >= 0 && seconds < 1e9 ? lround(seconds) : 0;
+    if (whole >= 3600)
+        snprintf(out, 32, "%ld:%02ld:%02ld", whole / 3600, whole / 60 % 60, whole % 60);
+    else
+        snprintf(out, 32, "%ld:%02ld", whole / 60, whole % 60);
+}
+
+void cli_progress_begin(cli_progress *progress)
+{
+    *progress = (cli_progress){.terminal = cli_is_terminal(stderr), .last = now_seconds()};
+}
+
+static void draw_bar(const crnn_progress *at)
+{
+    enum { WIDTH = 24 };
+    char bar[WIDTH + 1], left[32];
+    double share = at->total_steps > 0 ? (double)at->step / (double)at->total_steps : 0;
+    for (int i = 0; i < WIDTH; i++)
+        bar[i] = (double)i < share * WIDTH ? '#' : '.';
+    bar[WIDTH] = 0;
+    cli_duration(left, at->seconds_left);
+    const char *bold = getenv("NO_COLOR") ? "" : "\033[1m", *plain = getenv("NO_COLOR") ? "" : "\033[0m";
+    fprintf(stderr, "\r[%s] epoch %lld/%lld  step %lld/%lld  %sloss %.4f%s  %.0f chars/s  %s left\033[K", bar,
+            (long long)at->epoch, (long long)at->epochs, (long long)at->position, (long long)at->steps_per_epoch, bold,
+            at->loss, plain, at->chars_per_second, left);
+    fflush(stderr);
+}
+
+void cli_progress_step(cli_progress *progress, const crnn_progress *at)
+{
+    double now = now_seconds();
+    if (now - progress->last < (progress->terminal ? 0.1 : 5.0))
+        return;
+    progress->last = now;
+    if (progress->terminal) {
+        draw_bar(at);
+        progress->drawn = true;
+        return;
+    }
+    char left[32];
+    cli_duration(left, at->seconds_left);
+    fprintf(stderr, "epoch %lld/%lld, step %lld/%lld: loss %.4f, %.0f characters a second, %s left\n",
+            (long long)at->epoch, (long long)at->epochs, (long long)at->position, (long long)at->steps_per_epoch,
+            at->loss, at->chars_per_second, left);
+}
+
+void cli_progress_clear(cli_progress *progress)
+{
+    if (progress->drawn)
+        fprintf(stderr, "\r\033[K");
+    progress->drawn = false;
+}
+
+void cli_progress_epoch(cli_progress *progress, const crnn_epoch_report *report)
+{
+    char took[32], held_out[64] = "";
+    cli_progress_clear(progress);
+    cli_duration(took, report->seconds);
+    if (!isnan(report->val_loss))
+        snprintf(held_out, sizeof held_out, ", held out %.4f (%.3f bits)", report->val_loss, report->val_bpc);
+    fprintf(stderr, "epoch %lld: loss %.4f (%.3f bits a character), accuracy %.1f %%%s, %s, %.0f characters a second\n",
+            (long long)report->epoch, report->loss_mean, report->bpc, 100 * report->accuracy, held_out, took,
+            report->chars_per_second);
+}
