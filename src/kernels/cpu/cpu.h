@@ -48,11 +48,6 @@ void crnn_cpu_touched(crnn_cpu *cpu, const void *memory, size_t bytes);
 void crnn_cpu_gemm(crnn_cpu *cpu, float *C, int64_t ldc, const float *A, int64_t lda, bool transpose_a, const float *B,
                    int64_t ldb, bool transpose_b, int64_t M, int64_t N, int64_t K, float beta);
 
-/* C [M,N] = A [M,K] B [K,N], for few rows M: reads B once, at the speed of memory. */
-#define CRNN_CPU_FEW_ROWS 8
-void crnn_cpu_few_rows(crnn_cpu *cpu, float *C, int64_t ldc, const float *A, int64_t lda, const float *B, int64_t ldb,
-                       int64_t M, int64_t N, int64_t K);
-
 /* y [columns,rows] = x' */
 void crnn_cpu_transpose(crnn_cpu *cpu, float *y, int64_t ldy, const float *x, int64_t ldx, int64_t rows,
                         int64_t columns);

@@ -173,10 +173,7 @@ static void add_bias(float *rows, int64_t ld, const float *b, int64_t n, int64_t
 static void project(crnn_gru *g, float *out, int64_t ld, const float *x, int64_t n, const parts *p)
 {
     int64_t I = g->s.I, H3 = 3 * (int64_t)g->s.H;
-    if (n <= CRNN_CPU_FEW_ROWS)
-        crnn_cpu_few_rows(g->cpu, out, ld, x, I, p->K, H3, n, H3, I);
-    else
-        crnn_cpu_gemm(g->cpu, out, ld, x, I, false, p->K, H3, false, n, H3, I, 0);
+    crnn_cpu_gemm(g->cpu, out, ld, x, I, false, p->K, H3, false, n, H3, I, 0);
     add_bias(out, ld, p->b0, n, H3);
 }
 
@@ -263,10 +260,7 @@ void crnn_cpu_gru_forward(crnn_gru *g, float *hs, float *h_last, const crnn_gru_
     prepare_input(g, in, w, &p);
     const float *h_prev = h_first;
     for (int64_t t = 0; t < T; t++) {
-        if (B <= CRNN_CPU_FEW_ROWS)
-            crnn_cpu_few_rows(g->cpu, g->hp, 3 * H, h_prev, H, p.R, g->ldr, B, 3 * H, H);
-        else
-            crnn_cpu_gemm(g->cpu, g->hp, 3 * H, h_prev, H, false, p.R, g->ldr, false, B, 3 * H, H, 0);
+        crnn_cpu_gemm(g->cpu, g->hp, 3 * H, h_prev, H, false, p.R, g->ldr, false, B, 3 * H, H, 0);
         float *h = hs + t * B * H;
         step_gates(g, h, g->keep + (whole ? t * B * g->ldk : 0), h_prev, g->folded ? in->tokens + t * B : NULL, &p);
         h_prev = h;

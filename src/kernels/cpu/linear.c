@@ -9,17 +9,10 @@ void crnn_cpu_linear(crnn_backend *be, float *y, const float *x, const float *W,
     crnn_cpu *cpu = crnn_cpu_of(be);
     if (!crnn_cpu_begin(cpu, "linear"))
         return;
-    bool few = n <= CRNN_CPU_FEW_ROWS;
-    if (few)
-        crnn_cpu_few_rows(cpu, y, V, x, H, W, V, n, V, H);
 #pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < n; i++) {
-        float *row = y + i * V;
-        for (int32_t v = 0; v < V; v++)
-            row[v] = few ? row[v] + b[v] : b[v];
-    }
-    if (!few)
-        crnn_cpu_gemm(cpu, y, V, x, H, false, W, V, false, n, V, H, 1);
+    for (int64_t i = 0; i < n; i++)
+        memcpy(y + i * V, b, (size_t)V * sizeof *y);
+    crnn_cpu_gemm(cpu, y, V, x, H, false, W, V, false, n, V, H, 1);
 }
 
 void crnn_cpu_linear_backward(crnn_backend *be, float *dx, float *dW, float *db, const float *dy, const float *x,

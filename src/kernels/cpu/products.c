@@ -2,50 +2,12 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/onednn.h"
 #include <omp.h>
-#include <string.h>
 
 void crnn_cpu_gemm(crnn_cpu *cpu, float *C, int64_t ldc, const float *A, int64_t lda, bool transpose_a, const float *B,
                    int64_t ldb, bool transpose_b, int64_t M, int64_t N, int64_t K, float beta)
 {
     if (!cpu->failure.status && !crnn_dnnl_sgemm(C, ldc, A, lda, transpose_a, B, ldb, transpose_b, M, N, K, beta))
         crnn_cpu_failed(cpu, CRNN_ERR_DEVICE, "oneDNN refused a matrix product");
-}
-
-/* acc[j] += sum of a[k] B[k,j], four rows of B at a time so that acc is read and written a quarter as often. */
-CRNN_CLONES static void add_row(float *acc, const float *a, const float *B, int64_t ldb, int64_t K, int64_t columns)
-{
-    int64_t k = 0;
-    for (; k + 4 <= K; k += 4) {
-        const float *b0 = B + k * ldb, *b1 = b0 + ldb, *b2 = b1 + ldb, *b3 = b2 + ldb;
-        float a0 = a[k], a1 = a[k + 1], a2 = a[k + 2], a3 = a[k + 3];
-#pragma omp simd
-        for (int64_t j = 0; j < columns; j++)
-            acc[j] += (a0 * b0[j] + a1 * b1[j]) + (a2 * b2[j] + a3 * b3[j]);
-    }
-    for (; k < K; k++) {
-        const float *b = B + k * ldb;
-        float a0 = a[k];
-#pragma omp simd
-        for (int64_t j = 0; j < columns; j++)
-            acc[j] += a0 * b[j];
-    }
-}
-
-void crnn_cpu_few_rows(crnn_cpu *cpu, float *C, int64_t ldc, const float *A, int64_t lda, const float *B, int64_t ldb,
-                       int64_t M, int64_t N, int64_t K)
-{
-    enum { block = 512, rows = 32 }; /* 64 KiB of B stay in the second-level cache for the next row of A */
-    int64_t blocks = (N + block - 1) / block;
-    (void)cpu;
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < blocks; i++) {
-        int64_t j = i * block, columns = N - j < block ? N - j : block;
-        for (int64_t m = 0; m < M; m++)
-            memset(C + m * ldc + j, 0, (size_t)columns * sizeof *C);
-        for (int64_t k = 0; k < K; k += rows)
-            for (int64_t m = 0; m < M; m++)
-                add_row(C + m * ldc + j, A + m * lda + k, B + k * ldb + j, ldb, K - k < rows ? K - k : rows, columns);
-    }
 }
 
 void crnn_cpu_transpose(crnn_cpu *cpu, float *y, int64_t ldy, const float *x, int64_t ldx, int64_t rows,
