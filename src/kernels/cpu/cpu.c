@@ -156,14 +156,23 @@ static int32_t usable_cores(void)
     return online > 0 ? (int32_t)online : 1;
 }
 
+static bool bf16_works(void)
+{
+    crnn_dnnl_bf16_shape shape = {.M = 16, .N = 16, .K = 16, .ldc = 16, .pack_b = true, .ldb = 16};
+    crnn_dnnl_bf16 *product = crnn_dnnl_bf16_new(&shape);
+    crnn_dnnl_bf16_free(product);
+    return product != NULL;
+}
+
 crnn_backend *crnn_cpu_open(const crnn_device_config *config, crnn_error *err)
 {
     if (config->precision == CRNN_TF32) {
         crnn_fail(err, CRNN_ERR_ARGUMENT, "tf32 is a format of NVIDIA GPUs; on the CPU use --precision fp32 or bf16");
         return NULL;
     }
-    if (config->precision == CRNN_BF16) {
-        crnn_fail(err, CRNN_ERR_DEVICE, "this build has no bf16 on the CPU; use --precision fp32");
+    if (config->precision == CRNN_BF16 && !bf16_works()) {
+        crnn_fail(err, CRNN_ERR_DEVICE,
+                  "oneDNN cannot compute in bf16 on this CPU, which lacks AVX-512; use --precision fp32");
         return NULL;
     }
     if (config->rnn_algo && strcmp(config->rnn_algo, "auto") != 0) {

@@ -48,9 +48,28 @@ void crnn_cpu_touched(crnn_cpu *cpu, const void *memory, size_t bytes);
 void crnn_cpu_gemm(crnn_cpu *cpu, float *C, int64_t ldc, const float *A, int64_t lda, bool transpose_a, const float *B,
                    int64_t ldb, bool transpose_b, int64_t M, int64_t N, int64_t K, float beta);
 
-/* y [columns,rows] = x' */
-void crnn_cpu_transpose(crnn_cpu *cpu, float *y, int64_t ldy, const float *x, int64_t ldx, int64_t rows,
-                        int64_t columns);
+/* Length of a row of n floats: a multiple of 1 KiB gets 64 bytes more, or else the rows of a block fight for the same few cache sets. */
+static inline int64_t crnn_cpu_padded(int64_t n)
+{
+    return n % 256 ? n : n + 16;
+}
+
+/* One product of one shape in the precision of the backend, C [M,N] = op(A) [M,K] op(B) [K,N], made when a layer is made so that nothing is
+ * allocated later. In bf16, A and B are rounded to bfloat16 as they come and sums stay in float32. */
+typedef struct crnn_cpu_product crnn_cpu_product;
+typedef struct {
+    int64_t M, N, K;
+    int64_t lda, ldb, ldc; /* floats from row to row as stored */
+    bool transpose_a, transpose_b;
+    bool weights; /* B comes through prepare, once for each value of the weights, and serves many runs */
+    int64_t head; /* so many stored rows of A come from elsewhere */
+} crnn_cpu_product_shape;
+/* NULL latches. */
+crnn_cpu_product *crnn_cpu_product_new(crnn_cpu *cpu, const crnn_cpu_product_shape *shape);
+void crnn_cpu_product_free(crnn_cpu_product *p);
+void crnn_cpu_product_prepare(crnn_cpu_product *p, const float *B);
+/* A: its stored rows after the first `head`, which lie at A_head. B: as given to prepare, where that was called. */
+void crnn_cpu_product_run(crnn_cpu_product *p, float *C, const float *A_head, const float *A, const float *B);
 
 /* y[j] = sum of x[i,j] over i, in double, in order of i. */
 void crnn_cpu_column_sums(crnn_cpu *cpu, float *y /* [columns] */, const float *x /* [rows,ld] */, int64_t ld,

@@ -1,8 +1,7 @@
 /* gru.c - one recurrent layer: products by oneDNN, gates in one pass, back-propagation through time by hand.
  *
  * Private layout of the weights: K [I,3H] and b0 [3H] with gates z, r, n as in the canonical form; R [H,ldr >= 3H] and b1 [3H] with gates
- * n, z, r. Rows whose length is a multiple of 1 KiB get 64 bytes more, or else the rows of a block fight for the same few cache sets.
- * So one row of `keep` serves both: its four parts of H floats are (n_h, z, r, n) after the forward pass, with n_h = h Rn + b1n, and
+ * n, z, r. So one row of `keep` serves both: its four parts of H floats are (n_h, z, r, n) after the forward pass, with n_h = h Rn + b1n, and
  * (dn_h, dz, dr, dn) after the backward pass, where parts 0 to 2 are the gradient at h R + b1 and parts 1 to 3 the one at x K + b0.
  *
  * Characters as input: x K + b0 takes one of V values, so where that is less work a table [V,3H] of them is made once for each value
@@ -14,31 +13,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { FORWARD, BACKWARD, KERNEL, DKERNEL, DINPUT, DRECURRENT, products }; /* the large products of a layer */
+
 struct crnn_gru {
     crnn_cpu *cpu;
     crnn_gru *next;
     crnn_gru_shape s;
     bool folded;
-    int64_t ldk, ldr, ldt; /* floats from row to row of keep, of R in the weights, of Rt */
-    float *keep;           /* [T,B,ldk >= 4H]; [B,ldk] where nothing need be kept */
-    float *hp;             /* [B,3H] h R of one time step */
-    float *dh;             /* [B,H] gradient carried back in time */
-    float
-        *Rt;  /* [3H,ldt >= H] R' of this step, as sgemm is three times slower on a transposed right side of few rows */
-    float *x; /* [T,B,I] embedded input, where characters are not folded */
-    float *table; /* [V,3H] */
+    int64_t ldk, ldr; /* floats from row to row of keep, and of R in the weights */
+    float *keep;      /* [T,B,ldk >= 4H]; [B,ldk] where nothing need be kept */
+    float *hp;        /* [B,3H] h R of one time step; backward: [B,H] what comes back through R */
+    float *dh;        /* [B,H] what comes back past z */
+    float *x;         /* [T,B,I] embedded input, where characters are not folded */
+    float *table;     /* [V,3H] */
     float *dtable;
-    const float *table_w, *table_embeddings; /* what table was made from; NULL: stale */
+    crnn_cpu_product *product[products];
+    const float *seen_w, *seen_embeddings; /* what table and products were prepared from; NULL: stale */
 };
 
 typedef struct {
     float *K, *R, *b0, *b1;
 } parts;
-
-static int64_t padded(int64_t n)
-{
-    return n % 256 ? n : n + 16;
-}
 
 static parts parts_of(const crnn_gru *g, const float *w)
 {
@@ -54,6 +49,24 @@ static bool folds(const crnn_gru_shape *s)
     return s->V > 0 && (s->V <= (int64_t)s->T * s->B || (!s->training && (int64_t)s->V * s->H <= (1 << 24) / 3));
 }
 
+static void make_products(crnn_gru *g)
+{
+    int64_t B = g->s.B, I = g->s.I, H = g->s.H, H3 = 3 * H, n = g->s.T * B, ldk = g->ldk, ldr = g->ldr;
+    crnn_cpu_product_shape shapes[products] = {
+        [FORWARD] = {.M = B, .N = H3, .K = H, .lda = H, .ldb = ldr, .ldc = H3, .weights = true},
+        [BACKWARD] = {.M = B, .N = H, .K = H3, .lda = ldk, .ldb = ldr, .ldc = H, .transpose_b = true, .weights = true},
+        [KERNEL] = {.M = n, .N = H3, .K = I, .lda = I, .ldb = H3, .ldc = ldk, .weights = true},
+        [DKERNEL] = {.M = I, .N = H3, .K = n, .lda = I, .ldb = ldk, .ldc = H3, .transpose_a = true},
+        [DINPUT] = {.M = n, .N = I, .K = H3, .lda = ldk, .ldb = H3, .ldc = I, .transpose_b = true, .weights = true},
+        [DRECURRENT] = {.M = H, .N = H3, .K = n, .lda = H, .ldb = ldk, .ldc = ldr, .transpose_a = true, .head = B},
+    };
+    for (int i = 0; i < products; i++) {
+        bool input = i == KERNEL || i == DKERNEL || i == DINPUT, gradient = i != FORWARD && i != KERNEL;
+        if ((g->s.training || !gradient) && !(g->folded && input))
+            g->product[i] = crnn_cpu_product_new(g->cpu, &shapes[i]);
+    }
+}
+
 crnn_gru *crnn_cpu_gru_new(crnn_backend *be, const crnn_gru_shape *shape)
 {
     crnn_cpu *cpu = crnn_cpu_of(be);
@@ -67,22 +80,20 @@ crnn_gru *crnn_cpu_gru_new(crnn_backend *be, const crnn_gru_shape *shape)
     *g = (crnn_gru){.cpu = cpu, .s = *shape, .folded = folds(shape), .next = cpu->layers};
     cpu->layers = g;
     int64_t B = shape->B, H = shape->H, n = shape->T * B;
-    g->ldk = padded(4 * H);
-    g->ldr = padded(3 * H);
-    g->ldt = padded(H);
+    g->ldk = crnn_cpu_padded(4 * H);
+    g->ldr = crnn_cpu_padded(3 * H);
     bool whole = shape->training || !g->folded;
     g->keep = crnn_cpu_alloc_items(cpu, whole ? n : B, g->ldk, sizeof(float));
     g->hp = crnn_cpu_alloc_items(cpu, B, 3 * H, sizeof(float));
-    if (shape->training) {
+    if (shape->training)
         g->dh = crnn_cpu_alloc_items(cpu, B, H, sizeof(float));
-        g->Rt = crnn_cpu_alloc_items(cpu, 3 * H, g->ldt, sizeof(float));
-    }
     if (g->folded)
         g->table = crnn_cpu_alloc_items(cpu, shape->V, 3 * H, sizeof(float));
     if (g->folded && shape->training)
         g->dtable = crnn_cpu_alloc_items(cpu, shape->V, 3 * H, sizeof(float));
     if (shape->V > 0 && !g->folded)
         g->x = crnn_cpu_alloc_items(cpu, n, shape->I, sizeof(float));
+    make_products(g);
     if (cpu->failure.status) {
         crnn_cpu_gru_free(g);
         return NULL;
@@ -98,9 +109,11 @@ void crnn_cpu_gru_free(crnn_gru *g)
     while (*link != g)
         link = &(*link)->next;
     *link = g->next;
-    float *owned[] = {g->keep, g->hp, g->dh, g->x, g->table, g->dtable, g->Rt};
+    float *owned[] = {g->keep, g->hp, g->dh, g->x, g->table, g->dtable};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         crnn_cpu_free(&g->cpu->base, owned[i]);
+    for (int i = 0; i < products; i++)
+        crnn_cpu_product_free(g->product[i]);
     free(g);
 }
 
@@ -119,9 +132,9 @@ crnn_gru *crnn_cpu_gru_touched(crnn_gru *g, const char *memory, size_t bytes)
 {
     size_t w_bytes = (size_t)crnn_cpu_gru_params(g) * sizeof(float);
     size_t embeddings_bytes = (size_t)g->s.V * (size_t)g->s.I * sizeof(float);
-    if (g->table_w &&
-        (overlap(g->table_w, w_bytes, memory, bytes) || overlap(g->table_embeddings, embeddings_bytes, memory, bytes)))
-        g->table_w = NULL;
+    if (g->seen_w &&
+        (overlap(g->seen_w, w_bytes, memory, bytes) || overlap(g->seen_embeddings, embeddings_bytes, memory, bytes)))
+        g->seen_w = NULL;
     return g->next;
 }
 
@@ -169,33 +182,34 @@ static void add_bias(float *rows, int64_t ld, const float *b, int64_t n, int64_t
             rows[i * ld + j] += b[j];
 }
 
-/* out [n,ld] = x K + b0, gates z, r, n */
-static void project(crnn_gru *g, float *out, int64_t ld, const float *x, int64_t n, const parts *p)
+/* What is made once for each value of the weights. */
+static void prepare(crnn_gru *g, const crnn_gru_input *in, const float *w, const parts *p)
 {
-    int64_t I = g->s.I, H3 = 3 * (int64_t)g->s.H;
-    crnn_cpu_gemm(g->cpu, out, ld, x, I, false, p->K, H3, false, n, H3, I, 0);
-    add_bias(out, ld, p->b0, n, H3);
+    int64_t H3 = 3 * (int64_t)g->s.H;
+    if (g->seen_w == w && g->seen_embeddings == in->embeddings)
+        return;
+    if (g->folded) {
+        crnn_cpu_gemm(g->cpu, g->table, H3, in->embeddings, g->s.I, false, p->K, H3, false, g->s.V, H3, g->s.I, 0);
+        add_bias(g->table, H3, p->b0, g->s.V, H3);
+    }
+    const float *sources[products] = {[FORWARD] = p->R, [BACKWARD] = p->R, [KERNEL] = p->K, [DINPUT] = p->K};
+    for (int i = 0; i < products; i++)
+        if (g->product[i] && sources[i])
+            crnn_cpu_product_prepare(g->product[i], sources[i]);
+    g->seen_w = w;
+    g->seen_embeddings = in->embeddings;
 }
 
-/* What the time steps read as input: the table, or parts 1 to 3 of keep. */
-static void prepare_input(crnn_gru *g, const crnn_gru_input *in, const float *w, const parts *p)
+/* Parts 1 to 3 of keep become x K + b0. */
+static void project(crnn_gru *g, const crnn_gru_input *in, const parts *p)
 {
     int64_t n = (int64_t)g->s.T * g->s.B, H = g->s.H;
-    const float *x = in->x;
-    if (g->folded) {
-        if (g->table_w == w && g->table_embeddings == in->embeddings)
-            return;
-        project(g, g->table, 3 * H, in->embeddings, g->s.V, p);
-        g->table_w = w;
-        g->table_embeddings = in->embeddings;
-        return;
-    }
     if (g->x) {
         crnn_cpu_embed(&g->cpu->base, g->x, in->tokens, in->embeddings, n, g->s.V, g->s.I);
         g->cpu->op = "gru_forward";
-        x = g->x;
     }
-    project(g, g->keep + H, g->ldk, x, n, p);
+    crnn_cpu_product_run(g->product[KERNEL], g->keep + H, NULL, g->x ? g->x : in->x, p->K);
+    add_bias(g->keep + H, g->ldk, p->b0, n, 3 * H);
 }
 
 /* Columns [from,to) of one row: h, keep from hp = h_prev R, the input's part xp (z, r, n) and h_prev. xp may lie in keep. */
@@ -216,14 +230,14 @@ CRNN_CLONES static void gates(float *h, float *keep, const float *hp, const floa
     }
 }
 
-/* The reverse of gates; dh goes in as the gradient from the future and out as its part that passes by z. */
-CRNN_CLONES static void gates_backward(float *dh, float *keep, const float *dhs, const float *h_prev, int64_t H,
-                                       int64_t from, int64_t to)
+/* The reverse of gates. The gradient from the future comes past z, in dh, and through R, in back; dh becomes what passes z here. */
+CRNN_CLONES static void gates_backward(float *dh, float *keep, const float *back, const float *dhs, const float *h_prev,
+                                       int64_t H, int64_t from, int64_t to)
 {
 #pragma omp simd
     for (int64_t j = from; j < to; j++) {
         float n_h = keep[j], z = keep[H + j], r = keep[2 * H + j], n = keep[3 * H + j];
-        float d = dhs[j] + dh[j];
+        float d = dhs[j] + (dh[j] + back[j]);
         float dn = d * (1.0F - z) * (1.0F - n * n);
         float dz = d * (h_prev[j] - n) * z * (1.0F - z);
         float dr = dn * n_h * r * (1.0F - r);
@@ -257,10 +271,12 @@ void crnn_cpu_gru_forward(crnn_gru *g, float *hs, float *h_last, const crnn_gru_
     int64_t T = g->s.T, B = g->s.B, H = g->s.H;
     parts p = parts_of(g, w);
     bool whole = g->s.training || !g->folded;
-    prepare_input(g, in, w, &p);
+    prepare(g, in, w, &p);
+    if (!g->folded)
+        project(g, in, &p);
     const float *h_prev = h_first;
     for (int64_t t = 0; t < T; t++) {
-        crnn_cpu_gemm(g->cpu, g->hp, 3 * H, h_prev, H, false, p.R, g->ldr, false, B, 3 * H, H, 0);
+        crnn_cpu_product_run(g->product[FORWARD], g->hp, NULL, h_prev, p.R);
         float *h = hs + t * B * H;
         step_gates(g, h, g->keep + (whole ? t * B * g->ldk : 0), h_prev, g->folded ? in->tokens + t * B : NULL, &p);
         h_prev = h;
@@ -274,7 +290,7 @@ static void step_gates_backward(crnn_gru *g, float *keep, const float *dhs, cons
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < B * strips; i++) {
         int64_t b = i / strips, from = i % strips * strip, to = from + strip < H ? from + strip : H;
-        gates_backward(g->dh + b * H, keep + b * g->ldk, dhs + b * H, h_prev + b * H, H, from, to);
+        gates_backward(g->dh + b * H, keep + b * g->ldk, g->hp + b * H, dhs + b * H, h_prev + b * H, H, from, to);
     }
 }
 
@@ -291,11 +307,11 @@ static void input_gradients(crnn_gru *g, float *din, const parts *d, const crnn_
         crnn_cpu_gemm(cpu, din, I, g->dtable, H3, false, p->K, H3, true, V, I, H3, 0);
         return;
     }
-    crnn_cpu_gemm(cpu, d->K, H3, g->x ? g->x : in->x, I, true, gx, g->ldk, false, I, H3, n, 0);
+    crnn_cpu_product_run(g->product[DKERNEL], d->K, NULL, g->x ? g->x : in->x, gx);
     crnn_cpu_column_sums(cpu, d->b0, gx, g->ldk, n, H3);
     float *dx = g->x ? g->x : din; /* the embedded input is of no further use */
     if (dx)
-        crnn_cpu_gemm(cpu, dx, I, gx, g->ldk, false, p->K, H3, true, n, I, H3, 0);
+        crnn_cpu_product_run(g->product[DINPUT], dx, NULL, gx, p->K);
     if (g->x)
         crnn_cpu_sum_by_token(cpu, din, dx, I, in->tokens, n, g->s.V, I);
 }
@@ -306,19 +322,17 @@ void crnn_cpu_gru_backward(crnn_gru *g, float *din, float *dw, const float *dhs,
     crnn_cpu *cpu = g->cpu;
     if (!crnn_cpu_begin(cpu, "gru_backward"))
         return;
-    int64_t T = g->s.T, B = g->s.B, H = g->s.H, n = (T - 1) * B;
+    int64_t T = g->s.T, B = g->s.B, H = g->s.H;
     parts p = parts_of(g, w), d = parts_of(g, dw);
     memset(g->dh, 0, (size_t)(B * H) * sizeof *g->dh);
-    crnn_cpu_transpose(cpu, g->Rt, g->ldt, p.R, g->ldr, H, 3 * H);
+    memset(g->hp, 0, (size_t)(B * H) * sizeof *g->hp);
     for (int64_t t = T - 1; t >= 0; t--) {
         float *keep = g->keep + t * B * g->ldk;
         step_gates_backward(g, keep, dhs + t * B * H, t ? hs + (t - 1) * B * H : h_first);
         if (t)
-            crnn_cpu_gemm(cpu, g->dh, H, keep, g->ldk, false, g->Rt, g->ldt, false, B, H, 3 * H, 1);
+            crnn_cpu_product_run(g->product[BACKWARD], g->hp, NULL, keep, p.R);
     }
-    crnn_cpu_gemm(cpu, d.R, g->ldr, h_first, H, true, g->keep, g->ldk, false, H, 3 * H, B, 0);
-    if (n)
-        crnn_cpu_gemm(cpu, d.R, g->ldr, hs, H, true, g->keep + B * g->ldk, g->ldk, false, H, 3 * H, n, 1);
+    crnn_cpu_product_run(g->product[DRECURRENT], d.R, h_first, hs, g->keep);
     crnn_cpu_column_sums(cpu, d.b1, g->keep, g->ldk, T * B, 3 * H);
     input_gradients(g, din, &d, in, &p);
 }
