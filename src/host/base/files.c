@@ -181,6 +181,8 @@ static crnn_status make_directory(char *path, size_t end, crnn_error *err)
 crnn_status crnn_make_directories(const char *dir, crnn_error *err)
 {
     crnn_status status = CRNN_OK;
+    if (!*dir)
+        return crnn_fail(err, CRNN_ERR_ARGUMENT, "a directory without a name cannot be made");
     char *path = strdup(dir);
     if (!path)
         return crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for a path");
