@@ -450,8 +450,8 @@ static crnn_status read_all(reader *in, const crnn_inputs *inputs, crnn_error *e
     in->closed = true; /* the vocabulary is that of the training files */
     if (status == CRNN_OK)
         status = read_inputs(in, inputs, true, err);
-    crnn_skipped_tell(&in->binary, "with NUL bytes", in->options);
-    crnn_skipped_tell(&in->empty, "that are empty", in->options);
+    crnn_skipped_tell(&in->binary, "", " with NUL bytes", in->options);
+    crnn_skipped_tell(&in->empty, "empty ", "", in->options);
     return status == CRNN_OK ? note_equal_files(in->corpus, in->options, err) : status;
 }
 

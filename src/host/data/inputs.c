@@ -33,14 +33,15 @@ void crnn_skipped_add(crnn_skipped *skipped, const char *path)
     skipped->count++;
 }
 
-void crnn_skipped_tell(const crnn_skipped *skipped, const char *reason, const crnn_text_options *options)
+void crnn_skipped_tell(const crnn_skipped *skipped, const char *before, const char *after,
+                       const crnn_text_options *options)
 {
     char more[32] = "";
     if (skipped->count == 0)
         return;
     if (skipped->count > 3)
         snprintf(more, sizeof more, " and %d more", skipped->count - 3);
-    crnn_note(options, "skipped %d %s %s: %s%s", skipped->count, skipped->count == 1 ? "file" : "files", reason,
+    crnn_note(options, "skipped %d %s%s%s: %s%s", skipped->count, before, skipped->count == 1 ? "file" : "files", after,
               skipped->names, more);
 }
 
@@ -199,8 +200,8 @@ static crnn_status skip_doubles(crnn_inputs *inputs, const crnn_text_options *op
             crnn_skipped_add(&doubled, sorted[i]->path);
     }
     free(sorted);
-    crnn_skipped_tell(&doubled, "that are there under another name too", options);
-    crnn_skipped_tell(&held_out, "that are held out", options);
+    crnn_skipped_tell(&doubled, "", " with more than one name", options);
+    crnn_skipped_tell(&held_out, "held-out ", "", options);
     return CRNN_OK;
 }
 

@@ -36,7 +36,9 @@ typedef struct {
     char names[400];
 } crnn_skipped;
 void crnn_skipped_add(crnn_skipped *skipped, const char *path);
-void crnn_skipped_tell(const crnn_skipped *skipped, const char *reason, const crnn_text_options *options);
+/* before, after: what stands around "file" or "files", each with its space: "empty ", " with NUL bytes". */
+void crnn_skipped_tell(const crnn_skipped *skipped, const char *before, const char *after,
+                       const crnn_text_options *options);
 
 /* Hands a printf-formatted sentence to options->note. */
 void crnn_note(const crnn_text_options *options, const char *format, ...) __attribute__((format(printf, 2, 3)));
