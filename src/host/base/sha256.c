@@ -1,4 +1,5 @@
 #include "host/base/sha256.h"
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 
@@ -8,6 +9,9 @@ struct crnn_sha256 {
 
 crnn_sha256 *crnn_sha256_new(void)
 {
+    /* Where libcrypto could not make its default context for want of memory, every later call would fall over it. */
+    if (!OSSL_LIB_CTX_get0_global_default())
+        return NULL;
     crnn_sha256 *hash = calloc(1, sizeof *hash);
     if (!hash)
         return NULL;
