@@ -11,7 +11,7 @@
 /* One version of a loop for each of these, chosen when the program starts. Only gcc with glibc can, and ASan breaks the choosing. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__gnu_linux__) &&                       \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define CRNN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define CRNN_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define CRNN_CLONES
 #endif

@@ -9,13 +9,22 @@ typedef struct {
     int64_t positions, hits;
 } partial;
 
+/* In lanes, as compilers do not reorder comparisons of floats by themselves. */
 CRNN_CLONES static float row_max(const float *z, int32_t V)
 {
-    float max = z[0];
-#pragma omp simd reduction(max : max)
-    for (int32_t v = 0; v < V; v++)
-        max = z[v] > max ? z[v] : max;
-    return max;
+    enum { lanes = 16 };
+    float max[lanes], all = z[0];
+    for (int i = 0; i < lanes; i++)
+        max[i] = z[0];
+    int32_t v = 0;
+    for (; v + lanes <= V; v += lanes)
+        for (int i = 0; i < lanes; i++)
+            max[i] = z[v + i] > max[i] ? z[v + i] : max[i];
+    for (; v < V; v++)
+        all = z[v] > all ? z[v] : all;
+    for (int i = 0; i < lanes; i++)
+        all = max[i] > all ? max[i] : all;
+    return all;
 }
 
 /* A NaN among the logits comes out in the sum. */
