@@ -16,6 +16,9 @@
 #define CRNN_CLONES
 #endif
 
+/* Elements below which waking the other threads costs more than they help: sampling has loops of a few hundred. */
+enum { CRNN_CPU_WORTH_THREADS = 8192 };
+
 typedef struct {
     crnn_backend base;
     crnn_device_config config; /* threads resolved */

@@ -176,7 +176,7 @@ void crnn_cpu_gru_unpack(crnn_gru *g, float *kernel, float *recurrent, float *bi
 /* rows [n,ld] += b [3H] */
 static void add_bias(float *rows, int64_t ld, const float *b, int64_t n, int64_t columns)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (n * columns >= CRNN_CPU_WORTH_THREADS)
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < columns; j++)
             rows[i * ld + j] += b[j];
@@ -254,7 +254,7 @@ enum { strip = 128 }; /* columns of a row that are one piece of work: B may be 1
 static void step_gates(crnn_gru *g, float *h, float *keep, const float *h_prev, const uint16_t *tokens, const parts *p)
 {
     int64_t B = g->s.B, H = g->s.H, strips = (H + strip - 1) / strip;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (B * H >= CRNN_CPU_WORTH_THREADS)
     for (int64_t i = 0; i < B * strips; i++) {
         int64_t b = i / strips, from = i % strips * strip, to = from + strip < H ? from + strip : H;
         float *row = keep + b * g->ldk;
@@ -287,7 +287,7 @@ void crnn_cpu_gru_forward(crnn_gru *g, float *hs, float *h_last, const crnn_gru_
 static void step_gates_backward(crnn_gru *g, float *keep, const float *dhs, const float *h_prev)
 {
     int64_t B = g->s.B, H = g->s.H, strips = (H + strip - 1) / strip;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (B * H >= CRNN_CPU_WORTH_THREADS)
     for (int64_t i = 0; i < B * strips; i++) {
         int64_t b = i / strips, from = i % strips * strip, to = from + strip < H ? from + strip : H;
         gates_backward(g->dh + b * H, keep + b * g->ldk, g->hp + b * H, dhs + b * H, h_prev + b * H, H, from, to);

@@ -9,7 +9,7 @@ void crnn_cpu_linear(crnn_backend *be, float *y, const float *x, const float *W,
     crnn_cpu *cpu = crnn_cpu_of(be);
     if (!crnn_cpu_begin(cpu, "linear"))
         return;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (n * V >= CRNN_CPU_WORTH_THREADS)
     for (int64_t i = 0; i < n; i++)
         memcpy(y + i * V, b, (size_t)V * sizeof *y);
     crnn_cpu_gemm(cpu, y, V, x, H, false, W, V, false, n, V, H, 1);

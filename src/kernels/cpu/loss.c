@@ -73,7 +73,7 @@ void crnn_cpu_softmax_xent(crnn_backend *be, crnn_step_numbers *numbers, float *
     partial sums[chunks] = {{0}};
     if (!crnn_cpu_begin(crnn_cpu_of(be), "softmax_xent"))
         return;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (n * V >= CRNN_CPU_WORTH_THREADS)
     for (int64_t c = 0; c < chunks; c++)
         for (int64_t i = n * c / chunks; i < n * (c + 1) / chunks; i++)
             one_row(&sums[c], z + i * V, y[i], V, scale);

@@ -110,7 +110,7 @@ CRNN_CLONES static void round_to_bf16(uint16_t *restrict to, const float *restri
 
 static void rows_to_bf16(uint16_t *to, const float *from, int64_t ld, int64_t rows, int64_t columns)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * columns >= CRNN_CPU_WORTH_THREADS)
     for (int64_t i = 0; i < rows; i++)
         round_to_bf16(to + i * columns, from + i * ld, columns);
 }

@@ -24,7 +24,7 @@ void crnn_cpu_embed(crnn_backend *be, float *y, const uint16_t *tokens, const fl
     (void)V;
     if (!crnn_cpu_begin(crnn_cpu_of(be), "embed"))
         return;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (n * E >= CRNN_CPU_WORTH_THREADS)
     for (int64_t i = 0; i < n; i++)
         memcpy(y + i * E, table + (int64_t)tokens[i] * E, (size_t)E * sizeof *y);
 }
