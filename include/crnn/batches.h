@@ -32,8 +32,9 @@ typedef struct crnn_batches crnn_batches;
 /* CRNN_ERR_FORMAT where the text is shorter than one batch; the sentence says how many characters are needed. */
 crnn_batches *crnn_batches_new(const crnn_batches_config *config, crnn_error *err);
 void crnn_batches_free(crnn_batches *batches);
-int64_t crnn_batches_sequences(const crnn_batches *batches); /* of T+1 characters in windows; rows of steps in streams */
-int64_t crnn_batches_steps(const crnn_batches *batches);     /* per epoch */
+int64_t
+crnn_batches_sequences(const crnn_batches *batches);     /* of T+1 characters in windows; rows of steps in streams */
+int64_t crnn_batches_steps(const crnn_batches *batches); /* per epoch */
 
 /* Goes to step (0-based) of epoch (0-based). */
 crnn_status crnn_batches_seek(crnn_batches *batches, int64_t epoch, int64_t step, crnn_error *err);

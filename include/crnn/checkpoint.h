@@ -23,13 +23,13 @@ typedef struct {
     int64_t epoch;    /* 0-based, that `position` is in */
     int64_t position; /* steps of the epoch that are done */
     uint64_t seed;
-    double rate_factor;     /* halved when a run went back; 1 at the start */
-    int64_t returns;        /* how often it went back */
-    double best_val_loss;   /* INFINITY before the first */
-    int64_t best_step;      /* of the checkpoint with it; -1 before the first */
-    double epoch_loss_sum;  /* what the epoch has summed up so far, for its report */
+    double rate_factor;    /* halved when a run went back; 1 at the start */
+    int64_t returns;       /* how often it went back */
+    double best_val_loss;  /* INFINITY before the first */
+    int64_t best_step;     /* of the checkpoint with it; -1 before the first */
+    double epoch_loss_sum; /* what the epoch has summed up so far, for its report */
     int64_t epoch_positions, epoch_hits;
-    char *options;          /* JSON object: the run's options */
+    char *options; /* JSON object: the run's options */
     int64_t corpus_characters;
     uint8_t corpus_sha256[32];
 } crnn_checkpoint;

@@ -25,9 +25,9 @@ crnn_device_config crnn_device_config_default(void); /* auto, fp32, 0, "auto" */
 typedef struct {
     crnn_device_kind kind; /* CPU or CUDA */
     bool usable;
-    char name[128];     /* "AMD EPYC ... , 2 threads" */
-    char versions[160]; /* "oneDNN 2.6.3, avx512_bf16" */
-    char why[320];      /* why it is not usable and what to install; else empty */
+    char name[128];                    /* "AMD EPYC ... , 2 threads" */
+    char versions[160];                /* "oneDNN 2.6.3, avx512_bf16" */
+    char why[320];                     /* why it is not usable and what to install; else empty */
     int64_t memory_total, memory_free; /* bytes */
     int32_t threads;
 } crnn_device_info;

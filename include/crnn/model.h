@@ -24,10 +24,10 @@ typedef struct {
 /* One canonical tensor: gru/kernel and the like. */
 typedef struct {
     char name[48];
-    int32_t rank;       /* 1 or 2 */
+    int32_t rank; /* 1 or 2 */
     int64_t shape[2];
-    int64_t offset;     /* in floats, in the order of the table */
-    int64_t count;      /* floats */
+    int64_t offset; /* in floats, in the order of the table */
+    int64_t count;  /* floats */
 } crnn_tensor_info;
 
 /* The table of canonical tensors. Returns how many; writes at most max. Total floats: offset + count of the last. */
@@ -76,11 +76,11 @@ typedef struct {
 crnn_update crnn_update_default(void); /* 1e-3, 0.9, 0.999, 1e-7, 0, 0, 1, 1 */
 
 typedef struct {
-    double loss_sum;     /* nats, over the positions that count */
-    int64_t positions;   /* that count */
-    int64_t hits;        /* whose most likely character was the right one */
-    float grad_norm;     /* before clipping; 0 in evaluation */
-    bool finite;         /* loss and gradients; where false nothing was updated and the state is as before */
+    double loss_sum;   /* nats, over the positions that count */
+    int64_t positions; /* that count */
+    int64_t hits;      /* whose most likely character was the right one */
+    float grad_norm;   /* before clipping; 0 in evaluation */
+    bool finite;       /* loss and gradients; where false nothing was updated and the state is as before */
 } crnn_step_result;
 
 /* One step on B rows that begin at starts [B] of the text that was set: forward, loss, backward, update; carries the state. */

@@ -24,16 +24,16 @@ typedef struct crnn_vocab crnn_vocab;
 crnn_vocab *crnn_vocab_new(const uint32_t *codes, int32_t V, crnn_error *err);
 void crnn_vocab_free(crnn_vocab *vocab);
 int32_t crnn_vocab_size(const crnn_vocab *vocab);
-const uint32_t *crnn_vocab_codes(const crnn_vocab *vocab); /* [V], lives as long as vocab */
+const uint32_t *crnn_vocab_codes(const crnn_vocab *vocab);      /* [V], lives as long as vocab */
 uint16_t crnn_vocab_id(const crnn_vocab *vocab, uint32_t code); /* CRNN_NO_ID where it has none */
 
 /* How text is read. */
 typedef enum { CRNN_INVALID_ERROR, CRNN_INVALID_REPLACE } crnn_invalid;
 typedef struct {
-    const char *encoding;   /* "utf-8", or a name iconv knows */
-    crnn_invalid invalid;   /* what bytes that are no text mean: an error, or U+FFFD */
-    int32_t repeat;         /* the whole text this many times, >= 1 */
-    double val_split;       /* last fraction of each file held out, in [0, 1) */
+    const char *encoding; /* "utf-8", or a name iconv knows */
+    crnn_invalid invalid; /* what bytes that are no text mean: an error, or U+FFFD */
+    int32_t repeat;       /* the whole text this many times, >= 1 */
+    double val_split;     /* last fraction of each file held out, in [0, 1) */
     /* Told of each note for a person (a dropped byte-order mark, a skipped file, two equal inputs); may be NULL. */
     void (*note)(void *user, const char *sentence);
     void *user;

@@ -23,7 +23,7 @@ typedef struct {
     bool carry_epochs; /* keep the state over the end of an epoch */
     int32_t E, H, L;
     float dropout;
-    const char *init; /* safetensors file, or NULL */
+    const char *init;          /* safetensors file, or NULL */
     int64_t epochs, max_steps; /* whichever ends first; max_steps 0: no limit */
     float lr;
     crnn_lr_schedule lr_schedule;

@@ -34,17 +34,17 @@ typedef struct {
 } crnn_step_numbers;
 
 typedef struct {
-    float rate;         /* lr * sqrt(1 - beta2^t) / (1 - beta1^t), computed in double by the caller */
+    float rate; /* lr * sqrt(1 - beta2^t) / (1 - beta1^t), computed in double by the caller */
     float beta1, beta2, epsilon;
-    float clip;         /* global norm; 0: off */
-    float decay;        /* lr * weight_decay; 0: off */
+    float clip;  /* global norm; 0: off */
+    float decay; /* lr * weight_decay; 0: off */
 } crnn_adam;
 
 /* The input of a recurrent layer: one of the two. */
 typedef struct {
-    const float *x;           /* [T,B,I], or NULL */
-    const uint16_t *tokens;   /* [T,B], each < V */
-    const float *embeddings;  /* [V,I] */
+    const float *x;          /* [T,B,I], or NULL */
+    const uint16_t *tokens;  /* [T,B], each < V */
+    const float *embeddings; /* [V,I] */
 } crnn_gru_input;
 
 typedef struct {
@@ -70,8 +70,8 @@ typedef struct {
                    const int64_t *starts /* [B] */, int32_t T, int32_t B);
 
     /* y[i] = table[tokens[i]] */
-    void (*embed)(crnn_backend *be, float *y /* [n,E] */, const uint16_t *tokens /* [n] */, const float *table /* [V,E] */,
-                  int64_t n, int32_t V, int32_t E);
+    void (*embed)(crnn_backend *be, float *y /* [n,E] */, const uint16_t *tokens /* [n] */,
+                  const float *table /* [V,E] */, int64_t n, int32_t V, int32_t E);
     /* dtable[v] = sum of dy[i] over i with tokens[i] = v, in order of i. Overwrites dtable. */
     void (*embed_backward)(crnn_backend *be, float *dtable /* [V,E] */, const float *dy /* [n,E] */,
                            const uint16_t *tokens /* [n] */, int64_t n, int32_t V, int32_t E);
@@ -105,14 +105,14 @@ typedef struct {
                    const float *b /* [V] */, int64_t n, int32_t H, int32_t V);
     /* dx = dy W', dW = x' dy, db = column sums of dy. Overwrites all three. */
     void (*linear_backward)(crnn_backend *be, float *dx /* [n,H] */, float *dW /* [H,V] */, float *db /* [V] */,
-                            const float *dy /* [n,V] */, const float *x /* [n,H] */, const float *W /* [H,V] */, int64_t n,
-                            int32_t H, int32_t V);
+                            const float *dy /* [n,V] */, const float *x /* [n,H] */, const float *W /* [H,V] */,
+                            int64_t n, int32_t H, int32_t V);
 
     /* n independent rows; a row with y[i] = CRNN_NO_ID does not count: loss 0, gradient 0.
      * p = softmax(z[i]); loss_sum += -log p[y[i]]; hits += argmax z[i] == y[i]; z[i] <- (p - onehot(y[i])) * scale, where
      * scale 0 leaves z as it was. loss_sum, positions, hits and finite of numbers are overwritten. */
-    void (*softmax_xent)(crnn_backend *be, crnn_step_numbers *numbers, float *z /* [n,V] */, const uint16_t *y /* [n] */,
-                         int64_t n, int32_t V, float scale);
+    void (*softmax_xent)(crnn_backend *be, crnn_step_numbers *numbers, float *z /* [n,V] */,
+                         const uint16_t *y /* [n] */, int64_t n, int32_t V, float scale);
 
     /* numbers->norm_squared = sum of g^2 (in double); finite becomes 0 where that is not finite. */
     void (*norm)(crnn_backend *be, crnn_step_numbers *numbers, const float *g, int64_t n);

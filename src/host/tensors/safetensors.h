@@ -15,10 +15,10 @@ typedef enum { CRNN_ST_U8, CRNN_ST_I32, CRNN_ST_I64, CRNN_ST_F16, CRNN_ST_BF16, 
 typedef struct {
     char name[96];
     crnn_st_type type;
-    int32_t rank;      /* 0 to 4 */
+    int32_t rank; /* 0 to 4 */
     int64_t shape[4];
-    int64_t count;     /* elements */
-    int64_t begin;     /* byte offset in the file */
+    int64_t count; /* elements */
+    int64_t begin; /* byte offset in the file */
     int64_t bytes;
 } crnn_st_tensor;
 
@@ -28,10 +28,10 @@ typedef struct crnn_st_file crnn_st_file;
 crnn_st_file *crnn_st_open(const char *path, crnn_error *err);
 void crnn_st_close(crnn_st_file *file);
 int crnn_st_count(const crnn_st_file *file);
-const crnn_st_tensor *crnn_st_at(const crnn_st_file *file, int index);            /* in file order */
-const crnn_st_tensor *crnn_st_find(const crnn_st_file *file, const char *name);   /* NULL where it has none */
-const char *crnn_st_metadata(const crnn_st_file *file, const char *key);          /* NULL where it has none */
-int64_t crnn_st_size(const crnn_st_file *file);                                   /* bytes of the file */
+const crnn_st_tensor *crnn_st_at(const crnn_st_file *file, int index);          /* in file order */
+const crnn_st_tensor *crnn_st_find(const crnn_st_file *file, const char *name); /* NULL where it has none */
+const char *crnn_st_metadata(const crnn_st_file *file, const char *key);        /* NULL where it has none */
+int64_t crnn_st_size(const crnn_st_file *file);                                 /* bytes of the file */
 /* Reads elements [first, first + count) of a tensor as they are stored (little-endian). */
 crnn_status crnn_st_read(crnn_st_file *file, const crnn_st_tensor *tensor, void *data, crnn_error *err);
 /* The same as floats, from F64, F32, F16 or BF16. out: [tensor->count]. */
