@@ -121,13 +121,11 @@ int cmd_corpus(int argc, char **argv)
                    .purpose = "Shows texts as training will see them: characters, ids, sequences, batches.",
                    .usage = "corpus [OPTION]... FILE...",
                    .examples = "  crnn-gpu corpus book.txt\n  crnn-gpu corpus --json 'tales/*.txt'\n",
+                   .wants = "files, folders or quoted globs",
+                   .least = 1,
                    .rows = rows,
                    .row_count = sizeof rows / sizeof *rows};
     int status = opt_parse(&set, argc, argv);
-    if (status < 0 && set.file_count == 0) {
-        fprintf(stderr, "crnn-gpu corpus: name files, folders or quoted globs (crnn-gpu corpus --help)\n");
-        status = EXIT_USAGE;
-    }
     if (status < 0) {
         crnn_error err = {0};
         crnn_text_options options = cli_text_options(&set);

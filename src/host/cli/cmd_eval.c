@@ -34,10 +34,6 @@ static int evaluate(const opt_set *set)
     crnn_error err = {0};
     crnn_device_config device;
     crnn_text_options text = cli_text_options(set);
-    if (set->file_count < 2) {
-        fprintf(stderr, "crnn-gpu eval: name a run or checkpoint, then the texts (crnn-gpu eval --help)\n");
-        return EXIT_USAGE;
-    }
     int status = cli_device(set, &device);
     if (status >= 0)
         return status;
@@ -79,6 +75,8 @@ int cmd_eval(int argc, char **argv)
                    .purpose = "Scores texts under a trained model: loss, bits per character, accuracy.",
                    .usage = "eval [OPTION]... RUN|CHECKPOINT FILE...",
                    .examples = "  crnn-gpu eval runs/book-1 another-book.txt\n",
+                   .wants = "a run or checkpoint, then the texts",
+                   .least = 2,
                    .rows = rows,
                    .row_count = sizeof rows / sizeof *rows};
     int status = opt_parse(&set, argc, argv);

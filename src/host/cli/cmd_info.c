@@ -44,13 +44,12 @@ int cmd_info(int argc, char **argv)
         .purpose = "Shows what a run or a checkpoint holds: the model's table, where training stands, the vocabulary.",
         .usage = "info [OPTION]... RUN|CHECKPOINT",
         .examples = "  crnn-gpu info runs/book-1\n",
+        .wants = "one run or checkpoint",
+        .least = 1,
+        .most = 1,
         .rows = rows,
         .row_count = sizeof rows / sizeof *rows};
     int status = opt_parse(&set, argc, argv);
-    if (status < 0 && set.file_count != 1) {
-        fprintf(stderr, "crnn-gpu info: name one run or checkpoint (crnn-gpu info --help)\n");
-        status = EXIT_USAGE;
-    }
     if (status < 0) {
         crnn_error err = {0};
         char *path = NULL;

@@ -251,10 +251,6 @@ static int sample(job *j)
     crnn_sample_options options = crnn_sample_options_default();
     int32_t count = (int32_t)opt_int(&j->set, "count");
     const char *stop = opt_text(&j->set, "stop");
-    if (j->set.file_count != 1) {
-        fprintf(stderr, "crnn-gpu sample: name one run or checkpoint (crnn-gpu sample --help)\n");
-        return EXIT_USAGE;
-    }
     options.temperature = opt_real(&j->set, "temperature");
     options.top_k = (int32_t)opt_int(&j->set, "top-k");
     options.top_p = opt_real(&j->set, "top-p");
@@ -291,6 +287,9 @@ int cmd_sample(int argc, char **argv)
                      .usage = "sample [OPTION]... RUN|CHECKPOINT",
                      .examples = "  crnn-gpu sample runs/book-1 --prime 'El león ' --temperature 0.7\n"
                                  "  crnn-gpu sample runs/book-1 --count 5 --length 200 --top-p 0.9\n",
+                     .wants = "one run or checkpoint",
+                     .least = 1,
+                     .most = 1,
                      .rows = rows,
                      .row_count = sizeof rows / sizeof *rows}};
     signal(SIGPIPE, SIG_IGN); /* a reader that has enough ends the text, not the program with a signal */

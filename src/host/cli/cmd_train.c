@@ -348,7 +348,7 @@ static int take_over(job *j)
     }
     j->from = crnn_checkpoint_find(run, false, NULL, cli_note, NULL, &err);
     if (!j->from)
-        return cli_fail("train", &err) == EXIT_FAILED ? EXIT_DATA : EXIT_DATA;
+        return cli_fail("train", &err), EXIT_DATA;
     j->stored = json_loads(j->from->options, 0, &problem);
     const json_t *files = json_object_get(j->stored, "files");
     if (!j->stored || !opt_from_json(&j->set, j->stored) || !json_is_array(files)) {
@@ -499,6 +499,7 @@ int cmd_train(int argc, char **argv)
                      .examples =
                          "  crnn-gpu train book.txt\n  crnn-gpu train --preset small --out runs/tales 'tales/*.txt'\n"
                          "  crnn-gpu train --resume runs/tales --epochs 20\n",
+                     .wants = "texts",
                      .rows = rows,
                      .row_count = sizeof rows / sizeof *rows}};
     int status = opt_parse(&j.set, argc, argv);

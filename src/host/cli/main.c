@@ -31,21 +31,31 @@ static void print_help(void)
            "  crnn-gpu sample runs/book-1           write like it\n"
            "  crnn-gpu train --resume runs/book-1   go on after an interruption\n"
            "\ncrnn-gpu COMMAND --help tells more of each; --version prints the version.\n"
-           "Exit status: 0 done, 1 failed, 2 wrong usage, 3 bad data or model file, 4 device not usable, 5 diverged,\n"
-           "130 or 143 stopped by a signal after saving.\n");
+           "Exit status: 0 done, 1 failed, 2 wrong usage, 3 bad data or model file,\n"
+           "4 device not usable, 5 diverged, 130 or 143 stopped by a signal after saving.\n");
+}
+
+static bool is_help(const char *word)
+{
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0;
 }
 
 int main(int argc, char **argv)
 {
     const char *names[COMMANDS];
     signal(SIGXFSZ, SIG_IGN); /* a file too large is then an error of write, which is told */
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    if (argc < 2 || (argc == 2 && is_help(argv[1]))) {
         print_help();
         return argc < 2 ? EXIT_USAGE : EXIT_DONE;
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("crnn-gpu %s\n", crnn_version());
         return EXIT_DONE;
+    }
+    char *help[] = {argv[0], argc > 2 ? argv[2] : argv[1], "--help"};
+    if (is_help(argv[1])) { /* help COMMAND */
+        argc = 3;
+        argv = help;
     }
     for (int i = 0; i < COMMANDS; i++) {
         names[i] = commands[i].name;

@@ -198,6 +198,21 @@ static int take_option(opt_set *set, int argc, char **argv, int *at)
     return EXIT_USAGE;
 }
 
+static int check_files(const opt_set *set)
+{
+    if (set->wants && set->file_count < set->least) {
+        fprintf(stderr, "crnn-gpu %s: name %s (crnn-gpu %s --help)\n", set->command, set->wants, set->command);
+        return EXIT_USAGE;
+    }
+    if (set->wants && (!set->most || set->file_count <= set->most))
+        return -1;
+    if (!set->file_count)
+        return -1;
+    fprintf(stderr, "crnn-gpu %s: one argument too many: '%.60s' (crnn-gpu %s --help)\n", set->command,
+            set->files[set->wants ? set->most : 0], set->command);
+    return EXIT_USAGE;
+}
+
 int opt_parse(opt_set *set, int argc, char **argv)
 {
     set->values = calloc((size_t)set->row_count, sizeof *set->values);
@@ -225,7 +240,7 @@ int opt_parse(opt_set *set, int argc, char **argv)
             set->files[set->file_count++] = argv[i];
         }
     }
-    return -1;
+    return check_files(set);
 }
 
 void opt_free(opt_set *set)

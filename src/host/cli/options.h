@@ -35,6 +35,8 @@ typedef struct {
 typedef struct {
     const char *command;
     const char *purpose, *usage, *examples;
+    const char *wants; /* the files it takes, after "name"; NULL: none */
+    int least, most;   /* number of files; most 0: any, where it takes some */
     const opt_row *rows;
     int row_count;
     opt_value *values;  /* [row_count] */
