@@ -27,6 +27,7 @@ typedef struct {
     int64_t returns;       /* how often it went back */
     double best_val_loss;  /* INFINITY before the first */
     int64_t best_step;     /* of the checkpoint with it; -1 before the first */
+    double loss_last;      /* of the last step that was not skipped; INFINITY before the first */
     double epoch_loss_sum; /* what the epoch has summed up so far, for its report */
     int64_t epoch_positions, epoch_hits;
     char *options; /* JSON object: the run's options */

@@ -93,8 +93,9 @@ crnn_status crnn_model_train_ids(crnn_model *model, const uint16_t *x, const uin
 crnn_status crnn_model_eval_ids(crnn_model *model, const uint16_t *x, const uint16_t *y, crnn_step_result *result,
                                 float *logits, crnn_error *err);
 /* Scores a text statefully from a zero state: n characters in min(B, max(1, n/1000)) streams, every position, the ragged end too.
- * The carried state is as before afterwards. */
-crnn_status crnn_model_evaluate(crnn_model *model, crnn_ids ids, crnn_step_result *result, crnn_error *err);
+ * stop, where it is not NULL, is asked before each batch: true ends it with CRNN_ERR_STOPPED. The carried state is as before afterwards. */
+crnn_status crnn_model_evaluate(crnn_model *model, crnn_ids ids, bool (*stop)(void *user), void *user,
+                                crnn_step_result *result, crnn_error *err);
 
 /* Time spent by op since the last reset, for `bench`; off until asked for, as it costs a synchronisation an op on a GPU. */
 typedef struct {

@@ -42,6 +42,7 @@ static crnn_checkpoint *make(bool training)
     c->returns = 1;
     c->best_val_loss = 1.0 / 3;
     c->best_step = 1000;
+    c->loss_last = 1.0 / 3;
     c->epoch_loss_sum = 0.1 + 0.2;
     c->epoch_positions = 99;
     c->epoch_hits = 42;
@@ -117,6 +118,7 @@ static void what_is_written_comes_back_to_the_bit(void **state)
         assert_int_equal(a->position, b->position);
         assert_true(a->seed == b->seed);
         assert_true(a->rate_factor == b->rate_factor && a->best_val_loss == b->best_val_loss);
+        assert_true(a->loss_last == b->loss_last);
         assert_true(a->epoch_loss_sum == b->epoch_loss_sum);
         assert_int_equal(a->epoch_hits, b->epoch_hits);
         assert_string_equal(a->options, b->options);

@@ -276,7 +276,7 @@ static void evaluation_scores_every_position_of_its_streams(void **state)
     uint16_t text[N];
     fill_ids(text, N, V, 77);
     crnn_step_result whole, step;
-    assert_int_equal(crnn_model_evaluate(model, (crnn_ids){text, N, 2}, &whole, NULL), CRNN_OK);
+    assert_int_equal(crnn_model_evaluate(model, (crnn_ids){text, N, 2}, NULL, NULL, &whole, NULL), CRNN_OK);
     assert_int_equal(whole.positions, N - 1);
     double sum = 0;
     for (int64_t s = 0; s < 3; s++) { /* 3011 characters: three streams */

@@ -55,7 +55,7 @@ static int evaluate(const opt_set *set)
     crnn_step_result result;
     model = crnn_model_new(&config, &device, &err);
     if (!model || crnn_model_set(model, CRNN_WEIGHTS, ckpt->weights, &err) != CRNN_OK ||
-        crnn_model_evaluate(model, ids, &result, &err) != CRNN_OK) {
+        crnn_model_evaluate(model, ids, NULL, NULL, &result, &err) != CRNN_OK) {
         status = cli_fail("eval", &err);
         goto out;
     }

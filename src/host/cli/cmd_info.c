@@ -25,9 +25,11 @@ static void print_text(const crnn_checkpoint *c, const char *path)
 {
     char summary[16384], shown[1024];
     crnn_model_summary(summary, sizeof summary, &c->sizes, c->B ? c->B : 1);
-    printf("%s\n", summary);
-    printf("file        %s\nstep        %lld (epoch %lld, %lld steps into it)\n", path, (long long)c->step,
-           (long long)c->epoch + 1, (long long)c->position);
+    printf("%s\nfile        %s\nstep        %lld (%lld epoch%s", summary, path, (long long)c->step, (long long)c->epoch,
+           c->epoch == 1 ? "" : "s");
+    if (c->position)
+        printf(" and %lld steps", (long long)c->position);
+    printf(" done)\n");
     if (isfinite(c->best_val_loss))
         printf("best        %.4f nats on held-out text, at step %lld\n", c->best_val_loss, (long long)c->best_step);
     printf("text        %lld characters\ncontinues   %s\n", (long long)c->corpus_characters,

@@ -45,12 +45,13 @@ static const opt_row rows[] = {
     {"keep", OPT_TEXT, "3", "N|all", 0, 0, "checkpoints that stay, beside the best", NULL},
     {"log-every", OPT_INT, "1", "N", 1, 1e12, "steps between lines of history.jsonl", NULL},
     {"sample-every", OPT_INT, "0", "N", 0, 1e9, "show a short text every N epochs; 0: off", NULL},
+    {"json", OPT_FLAG, NULL, "", 0, 0, "at the end one JSON object on standard output", NULL},
     CLI_DEVICE_ROWS,
 };
 
-static const char *const may_change[] = {
-    "epochs",           "max-steps", "device",    "threads",      "checkpoint-every",
-    "checkpoint-steps", "keep",      "log-every", "sample-every", "resume"};
+static const char *const may_change[] = {"epochs",           "max-steps",        "device", "threads",
+                                         "checkpoint-every", "checkpoint-steps", "keep",   "log-every",
+                                         "sample-every",     "resume",           "json"};
 
 typedef struct {
     const char *name, *value;
@@ -81,6 +82,8 @@ typedef struct {
     opt_set set;
     json_t *stored; /* options of the run that goes on; their strings are borrowed from it */
     char *options_json;
+    char **texts; /* paths of its own that set holds */
+    int text_count;
     crnn_corpus *corpus;
     crnn_checkpoint *from;
     crnn_trainer *trainer;
@@ -147,25 +150,35 @@ static int check_keep(job *j)
     return EXIT_USAGE;
 }
 
-/* A path that still means the same from another directory. Leaked on purpose: it lives as long as the program. */
-static const char *absolute(const char *path)
+/* Keeps text until the command ends. Returns it, or instead where there is none. */
+static const char *keep_text(job *j, char *text, const char *instead)
 {
-    char here[PATH_MAX], *found = realpath(path, NULL);
-    if (found)
-        return found;
-    if (path[0] == '/' || !getcwd(here, sizeof here)) /* a glob, or nothing at all */
-        return path;
-    char *joined = malloc(strlen(here) + strlen(path) + 2);
-    if (!joined)
-        return path;
-    sprintf(joined, "%s/%s", here, path);
-    return joined;
+    char **more = text ? realloc(j->texts, ((size_t)j->text_count + 1) * sizeof *more) : NULL;
+    if (!more) {
+        free(text);
+        return instead;
+    }
+    j->texts = more;
+    return j->texts[j->text_count++] = text;
+}
+
+/* A path that still means the same from another directory. */
+static const char *absolute(job *j, const char *path)
+{
+    char here[PATH_MAX], *found = realpath(path, NULL), *joined = NULL;
+    if (!found && path[0] != '/' && getcwd(here, sizeof here)) { /* a glob, or nothing at all */
+        size_t size = strlen(here) + strlen(path) + 2;
+        joined = malloc(size);
+        if (joined)
+            snprintf(joined, size, "%s/%s", here, path);
+    }
+    return keep_text(j, found ? found : joined, path);
 }
 
 static int make_options_json(job *j)
 {
     json_t *object = opt_to_json(&j->set), *files = json_array();
-    static const char *const not_kept[] = {"resume", "out", "dry-run"};
+    static const char *const not_kept[] = {"resume", "out", "dry-run", "json"};
     for (size_t i = 0; i < sizeof not_kept / sizeof *not_kept; i++)
         json_object_del(object, not_kept[i]);
     for (int i = 0; i < j->set.file_count; i++)
@@ -262,8 +275,29 @@ static void on_epoch(void *user, const crnn_epoch_report *report)
         show_text(j, crnn_trainer_model(j->trainer), 200);
 }
 
+static void print_json(const job *j)
+{
+    json_t *epochs = json_array();
+    for (int i = 0; i < j->report_count; i++) {
+        const crnn_epoch_report *r = &j->reports[i];
+        json_t *val_loss = isnan(r->val_loss) ? json_null() : json_real(r->val_loss);
+        json_t *val_bpc = isnan(r->val_loss) ? json_null() : json_real(r->val_bpc);
+        json_array_append_new(epochs, json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:o, s:o, s:f, s:f}", "epoch",
+                                                (json_int_t)r->epoch, "step", (json_int_t)r->step, "loss_last",
+                                                r->loss_last, "loss_mean", r->loss_mean, "accuracy", r->accuracy, "bpc",
+                                                r->bpc, "val_loss", val_loss, "val_bpc", val_bpc, "seconds", r->seconds,
+                                                "chars_per_second", r->chars_per_second));
+    }
+    cli_print_json(json_pack("{s:s, s:I, s:o}", "run", j->out, "step", (json_int_t)crnn_trainer_step(j->trainer),
+                             "epochs", epochs));
+}
+
 static void print_summary(const job *j)
 {
+    if (opt_flag(&j->set, "json")) {
+        print_json(j);
+        return;
+    }
     if (j->report_count) {
         printf("epoch       step   loss   bits/char  accuracy  held out  bits/char    time    chars/s\n");
         for (int i = 0; i < j->report_count; i++) {
@@ -453,6 +487,8 @@ static int train(job *j)
     if (crnn_trainer_done(j->trainer)) {
         fprintf(stderr, "The run %s has reached its end at step %lld; --epochs N with a larger N goes on.\n", j->out,
                 (long long)crnn_trainer_step(j->trainer));
+        if (opt_flag(&j->set, "json"))
+            print_json(j);
         return EXIT_DONE;
     }
     fprintf(stderr, "training on %s, run in %s\n", crnn_model_device(crnn_trainer_model(j->trainer))->name, j->out);
@@ -477,10 +513,10 @@ static int prepare(job *j)
     if (!j->from)
         choose_out(j);
     for (int i = 0; i < j->set.file_count; i++)
-        j->set.files[i] = absolute(j->set.files[i]);
+        j->set.files[i] = absolute(j, j->set.files[i]);
     opt_value *val = opt_get(&j->set, "val");
     for (int i = 0; i < val->count; i++)
-        val->list[i] = absolute(val->list[i]);
+        val->list[i] = absolute(j, val->list[i]);
     status = check_keep(j);
     if (status < 0)
         status = cli_device(&j->set, &j->device);
@@ -512,6 +548,9 @@ int cmd_train(int argc, char **argv)
     crnn_corpus_free(j.corpus);
     json_decref(j.stored);
     free(j.options_json);
+    for (int i = 0; i < j.text_count; i++)
+        free(j.texts[i]);
+    free(j.texts);
     free(j.reports);
     opt_free(&j.set);
     return status;

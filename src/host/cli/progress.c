@@ -15,6 +15,10 @@ static double now_seconds(void)
 
 void cli_duration(char out[32], double seconds)
 {
+    if (seconds >= 0 && seconds < 9.95) {
+        snprintf(out, 32, "%.1f s", seconds);
+        return;
+    }
     long whole = isfinite(seconds) && seconds >= 0 && seconds < 1e9 ? lround(seconds) : 0;
     if (whole >= 3600)
         snprintf(out, 32, "%ld:%02ld:%02ld", whole / 3600, whole / 60 % 60, whole % 60);

@@ -98,6 +98,7 @@ static const field fields[] = {
     FIELD("returns", INT64, returns),
     FIELD("best_val_loss", REAL, best_val_loss),
     FIELD("best_step", INT64, best_step),
+    FIELD("loss_last", REAL, loss_last),
     FIELD("epoch_loss_sum", REAL, epoch_loss_sum),
     FIELD("epoch_positions", INT64, epoch_positions),
     FIELD("epoch_hits", INT64, epoch_hits),

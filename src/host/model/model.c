@@ -577,7 +577,8 @@ static void fill_evaluation_batch(crnn_model *model, crnn_ids ids, int64_t strea
     }
 }
 
-crnn_status crnn_model_evaluate(crnn_model *model, crnn_ids ids, crnn_step_result *result, crnn_error *err)
+crnn_status crnn_model_evaluate(crnn_model *model, crnn_ids ids, bool (*stop)(void *user), void *user,
+                                crnn_step_result *result, crnn_error *err)
 {
     const crnn_model_config *c = &model->config;
     int64_t streams = ids.count / 1000 < 1 ? 1 : ids.count / 1000;
@@ -590,6 +591,10 @@ crnn_status crnn_model_evaluate(crnn_model *model, crnn_ids ids, crnn_step_resul
     crnn_status status = CRNN_OK;
     for (int64_t k = 0; k * c->T < longest && status == CRNN_OK; k++) {
         crnn_step_result step;
+        if (stop && stop(user)) {
+            status = crnn_fail(err, CRNN_ERR_STOPPED, "the evaluation was stopped");
+            break;
+        }
         fill_evaluation_batch(model, ids, streams, k);
         status = crnn_model_eval_ids(model, model->host_x, model->host_y, &step, NULL, err);
         result->loss_sum += step.loss_sum;

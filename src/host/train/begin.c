@@ -85,8 +85,8 @@ static crnn_trainer *make(const crnn_corpus *corpus, const crnn_train_options *o
     t->corpus = corpus;
     t->dir.lock = -1;
     t->rate_factor = 1;
-    t->loss_last = t->val_loss = (double)NAN;
-    t->best_val_loss = (double)INFINITY;
+    t->val_loss = (double)NAN;
+    t->loss_last = t->best_val_loss = (double)INFINITY;
     t->val_step = t->best_step = t->saved_step = t->asked_step = -1;
     if (make_batches(t, err) != CRNN_OK || make_model(t, err) != CRNN_OK) {
         crnn_trainer_free(t);
@@ -186,7 +186,7 @@ static crnn_status check_checkpoint(const crnn_trainer *t, const crnn_checkpoint
     if (t->options.seed != ckpt->seed)
         return crnn_fail(err, CRNN_ERR_ARGUMENT, "the run has the seed %llu, not %llu", (unsigned long long)ckpt->seed,
                          (unsigned long long)t->options.seed);
-    if (ckpt->position < 0 || ckpt->position >= t->steps_per_epoch || ckpt->epoch < 0 ||
+    if (ckpt->position < 0 || ckpt->position > t->steps_per_epoch || ckpt->epoch < 0 ||
         ckpt->step != ckpt->epoch * t->steps_per_epoch + ckpt->position)
         return crnn_fail(err, CRNN_ERR_FORMAT,
                          "step %lld of the checkpoint is not step %lld of its epoch %lld, which has %lld here",
@@ -206,14 +206,17 @@ static crnn_status take_up(crnn_trainer *t, const crnn_checkpoint *ckpt, crnn_er
         status = crnn_model_set_state(t->model, ckpt->state, err);
     if (status == CRNN_OK)
         status = crnn_batches_seek(t->batches, ckpt->epoch, ckpt->position, err);
-    t->step = t->saved_step = t->asked_step = ckpt->step;
+    t->step = ckpt->step;
     t->count = ckpt->count;
     t->epoch = ckpt->epoch;
     t->position = ckpt->position;
+    t->report_due = ckpt->position == t->steps_per_epoch;
+    t->saved_step = t->asked_step = t->report_due ? -1 : ckpt->step; /* the epoch's end changes what is to be saved */
     t->rate_factor = ckpt->rate_factor;
     t->returns = ckpt->returns;
     t->best_val_loss = ckpt->best_val_loss;
     t->best_step = ckpt->best_step;
+    t->loss_last = ckpt->loss_last;
     t->epoch_loss_sum = ckpt->epoch_loss_sum;
     t->epoch_positions = ckpt->epoch_positions;
     t->epoch_hits = ckpt->epoch_hits;

@@ -17,6 +17,7 @@ static crnn_status fill(crnn_trainer *t, crnn_checkpoint *snapshot, crnn_error *
     snapshot->position = t->position;
     snapshot->rate_factor = t->rate_factor;
     snapshot->returns = t->returns;
+    snapshot->loss_last = t->loss_last;
     snapshot->epoch_loss_sum = t->epoch_loss_sum;
     snapshot->epoch_positions = t->epoch_positions;
     snapshot->epoch_hits = t->epoch_hits;

@@ -27,7 +27,7 @@ double crnn_now(void)
 
 bool crnn_trainer_done(const crnn_trainer *t)
 {
-    return t->step >= t->total;
+    return t->step >= t->total && !t->report_due;
 }
 
 int64_t crnn_trainer_step(const crnn_trainer *t)
@@ -90,6 +90,17 @@ static crnn_status begin_epoch(crnn_trainer *t, crnn_error *err)
     return status;
 }
 
+/* Asks the hook; what it wants is kept until it is done. */
+static bool stop_asked(void *user)
+{
+    crnn_trainer *t = user;
+    enum { STOP = 1, SAVE = 2 };
+    int wish = t->hooks.stop ? t->hooks.stop(t->hooks.user) : 0;
+    t->stop_asked = t->stop_asked || wish == STOP;
+    t->save_asked = t->save_asked || wish == SAVE;
+    return t->stop_asked;
+}
+
 /* Mean loss in nats on the held-out text; NAN where there is none. */
 static crnn_status held_out_loss(crnn_trainer *t, double *loss, crnn_error *err)
 {
@@ -98,13 +109,14 @@ static crnn_status held_out_loss(crnn_trainer *t, double *loss, crnn_error *err)
     *loss = (double)NAN;
     if (ids.count < 2) /* a character is scored by the one before it */
         return CRNN_OK;
-    crnn_status status = crnn_model_evaluate(t->model, ids, &result, err);
+    crnn_status status = crnn_model_evaluate(t->model, ids, stop_asked, t, &result, err);
     if (status == CRNN_OK && result.positions > 0)
         *loss = result.loss_sum / (double)result.positions;
     return status;
 }
 
-/* Also where the run ends within an epoch: then the epoch stays open, for a run that goes on with it. */
+/* Also where the run ends within an epoch: then the epoch stays open, for a run that goes on with it. CRNN_ERR_STOPPED where a stop was
+ * asked for before the held-out text was scored: the report is still due then. */
 static crnn_status end_epoch(crnn_trainer *t, crnn_error *err)
 {
     double seconds = crnn_now() - t->epoch_began, positions = (double)t->epoch_positions;
@@ -112,6 +124,7 @@ static crnn_status end_epoch(crnn_trainer *t, crnn_error *err)
     crnn_status status = held_out_loss(t, &report.val_loss, err);
     if (status != CRNN_OK)
         return status;
+    t->report_due = false;
     t->val_loss = report.val_loss;
     t->val_step = t->step;
     report.val_bpc = report.val_loss / M_LN2;
@@ -175,9 +188,8 @@ static crnn_status one_step(crnn_trainer *t, crnn_error *err)
     if (status != CRNN_OK)
         return status;
     show_progress(t, &result, update.lr);
-    if (t->position == t->steps_per_epoch || crnn_trainer_done(t))
-        status = end_epoch(t, err);
-    return status;
+    t->report_due = t->position == t->steps_per_epoch || crnn_trainer_done(t);
+    return t->report_due ? end_epoch(t, err) : CRNN_OK;
 }
 
 static bool save_is_due(const crnn_trainer *t)
@@ -188,11 +200,12 @@ static bool save_is_due(const crnn_trainer *t)
 }
 
 /* The end of the run and a stop save by themselves, and wait for it. */
-static crnn_status save_where_due(crnn_trainer *t, bool asked, crnn_error *err)
+static crnn_status save_where_due(crnn_trainer *t, crnn_error *err)
 {
     crnn_status status = crnn_trainer_collect_save(t, false, err);
-    if (status == CRNN_OK && (asked || save_is_due(t)))
+    if (status == CRNN_OK && (t->save_asked || save_is_due(t)))
         status = crnn_trainer_begin_save(t, err);
+    t->save_asked = false;
     if (crnn_history_waiting(t->history) && !t->history_noted) {
         crnn_trainer_note(t, "the disk refuses lines of the history; they are kept for now");
         t->history_noted = true;
@@ -203,15 +216,14 @@ static crnn_status save_where_due(crnn_trainer *t, bool asked, crnn_error *err)
 crnn_status crnn_trainer_run(crnn_trainer *t, crnn_error *err)
 {
     crnn_status status = CRNN_OK;
-    enum { STOP = 1, SAVE = 2 };
-    int wish = 0;
     t->epoch_began = crnn_now();
-    while (status == CRNN_OK && wish != STOP && !crnn_trainer_done(t)) {
-        status = one_step(t, err);
-        if (status == CRNN_OK && t->hooks.stop)
-            wish = t->hooks.stop(t->hooks.user);
-        if (status == CRNN_OK && wish != STOP && !crnn_trainer_done(t))
-            status = save_where_due(t, wish == SAVE, err);
+    t->stop_asked = false;
+    while (status == CRNN_OK && !t->stop_asked && !crnn_trainer_done(t)) {
+        status = t->report_due ? end_epoch(t, err) : one_step(t, err);
+        if (status == CRNN_ERR_STOPPED)
+            status = CRNN_OK;
+        if (status == CRNN_OK && !stop_asked(t) && !crnn_trainer_done(t))
+            status = save_where_due(t, err);
     }
     if (status == CRNN_OK)
         status = crnn_trainer_save(t, err);
