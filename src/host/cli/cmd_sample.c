@@ -1,5 +1,6 @@
 /* crnn-gpu sample: the prime and the text on standard output, and nothing else there. */
 #include "host/cli/cli.h"
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,30 +122,40 @@ static int encode_prime(job *j)
             j->ids[kept++] = id;
         }
     }
-    if (kept < j->prime_count && strcmp(unknown, "skip") == 0)
-        fprintf(stderr, "note: %zu characters of the prime were left out\n", j->prime_count - kept);
+    if (kept < j->prime_count)
+        fprintf(stderr, "note: characters of the prime that the model does not know were left out: %zu\n",
+                j->prime_count - kept);
     j->prime_count = kept;
     return -1;
 }
 
+/* All of a file, pipe or terminal, malloc'd; NULL with errno. */
 static char *read_whole(const char *path, size_t *size)
 {
+    enum { STEP = 4096, MOST = 1 << 26 };
     FILE *file = fopen(path, "re");
     char *text = NULL;
     *size = 0;
-    for (size_t room = 0; file && !feof(file) && !ferror(file);) {
-        if (*size + 4096 > room) {
-            char *more = realloc(text, room = room ? room * 2 : 8192);
+    if (!file)
+        return NULL;
+    for (size_t room = 0; !feof(file) && !ferror(file) && *size <= MOST;) {
+        if (*size + STEP > room) {
+            char *more = realloc(text, room = room ? room * 2 : 2 * STEP);
             if (!more)
                 break;
             text = more;
         }
-        *size += fread(text + *size, 1, 4096, file);
-        if (*size > 1 << 26)
-            break;
+        *size += fread(text + *size, 1, STEP, file);
     }
-    if (file)
-        fclose(file);
+    if (*size > MOST)
+        errno = EFBIG;
+    if (ferror(file) || !feof(file) || *size > MOST) {
+        free(text);
+        text = NULL;
+    }
+    int why = errno;
+    fclose(file);
+    errno = why;
     return text;
 }
 
@@ -158,7 +169,7 @@ static int take_prime(job *j)
         return EXIT_USAGE;
     }
     if (path && !(content = read_whole(path, &size))) {
-        fprintf(stderr, "crnn-gpu sample: cannot read the prime from %s\n", path);
+        fprintf(stderr, "crnn-gpu sample: cannot read the prime from %s: %s\n", path, strerror(errno));
         return EXIT_DATA;
     }
     int status = decode("the prime", content ? content : text ? text : "", size, &j->prime, &j->prime_count);
