@@ -59,6 +59,12 @@ static int evaluate(const opt_set *set)
         status = cli_fail("eval", &err);
         goto out;
     }
+    if (!result.positions) {
+        fprintf(stderr, "crnn-gpu eval: nothing to score: of %s the model knows %lld characters, and it takes two\n",
+                set->files[1], (long long)ids.count);
+        status = EXIT_DATA;
+        goto out;
+    }
     report(set, &result, crnn_corpus_unknown(corpus));
     status = EXIT_DONE;
 out:

@@ -566,8 +566,7 @@ static crnn_checkpoint *newest_valid(const char *run, const int64_t *steps, int 
         if (note)
             note(user, sentence);
     }
-    BAD("%s: none of its %d checkpoints can be read; it is not begun anew, so that nothing is lost",
-        crnn_shown(shown, run), count);
+    BAD("%s: none of its %d checkpoints can be read", crnn_shown(shown, run), count);
     return NULL;
 }
 
