@@ -65,6 +65,11 @@ static void training_draws_a_bar_and_takes_it_away(void **state)
     assert_holds(text, " left");
     assert_holds(text, "\033[1mloss ");
     assert_holds(text, "\r\033[Kepoch 12: loss ");
+    for (const char *at = text; (at = strstr(at, "\r["));
+         at++) { /* 80 columns: a longer one would leave its parts behind */
+        size_t shown = strcspn(at + 1, "\r\n"), codes = strlen("\033[1m\033[0m\033[K");
+        assert_true(shown - codes < 80);
+    }
     int bars = count(text, "\r["), epochs = count(text, "characters a second");
     assert_int_equal(epochs, 12);
     assert_true(bars >= 1 && bars < 12 * 95); /* not once a step */

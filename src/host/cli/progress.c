@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 
 static double now_seconds(void)
@@ -31,19 +32,40 @@ void cli_progress_begin(cli_progress *progress)
     *progress = (cli_progress){.terminal = cli_is_terminal(stderr), .last = now_seconds()};
 }
 
+/* Columns of the terminal that standard error is; 80 where it does not say. */
+static int columns(void)
+{
+    struct winsize size;
+    return ioctl(fileno(stderr), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/* One line, redrawn in place: so it must not be longer than the terminal is wide. The figures come first, the bar takes what is left. */
 static void draw_bar(const crnn_progress *at)
 {
-    enum { WIDTH = 24 };
-    char bar[WIDTH + 1], left[32];
-    double share = at->total_steps > 0 ? (double)at->step / (double)at->total_steps : 0;
-    for (int i = 0; i < WIDTH; i++)
-        bar[i] = (double)i < share * WIDTH ? '#' : '.';
-    bar[WIDTH] = 0;
+    enum { MOST = 24 };
+    char bar[MOST + 4] = "", place[96], loss[32], speed[96], left[32];
     cli_duration(left, at->seconds_left);
+    snprintf(place, sizeof place, "epoch %lld/%lld  step %lld/%lld  ", (long long)at->epoch, (long long)at->epochs,
+             (long long)at->position, (long long)at->steps_per_epoch);
+    snprintf(loss, sizeof loss, "loss %.4f", at->loss);
+    snprintf(speed, sizeof speed, "  %.0f chars/s  %s left", at->chars_per_second, left);
+    int room = columns() - 1 - (int)(strlen(place) + strlen(loss) + strlen(speed));
+    int width = room - 3 < MOST ? room - 3 : MOST;
+    double share = at->total_steps > 0 ? (double)at->step / (double)at->total_steps : 0;
+    if (width >= 4) {
+        bar[0] = '[';
+        for (int i = 0; i < width; i++)
+            bar[1 + i] = (double)i < share * width ? '#' : '.';
+        memcpy(bar + 1 + width, "] ", 3);
+    }
+    if (room < 0) { /* a narrow one gets what matters most */
+        room += (int)strlen(place);
+        place[0] = 0;
+    }
+    if (room < 0)
+        speed[0] = 0;
     const char *bold = getenv("NO_COLOR") ? "" : "\033[1m", *plain = getenv("NO_COLOR") ? "" : "\033[0m";
-    fprintf(stderr, "\r[%s] epoch %lld/%lld  step %lld/%lld  %sloss %.4f%s  %.0f chars/s  %s left\033[K", bar,
-            (long long)at->epoch, (long long)at->epochs, (long long)at->position, (long long)at->steps_per_epoch, bold,
-            at->loss, plain, at->chars_per_second, left);
+    fprintf(stderr, "\r%s%s%s%s%s%s\033[K", bar, place, bold, loss, plain, speed);
     fflush(stderr);
 }
 
