@@ -236,13 +236,10 @@ static void a_checkpoint_and_the_best_are_read_as_well(void **state)
 static void a_damaged_checkpoint_is_named_and_passed_over(void **state)
 {
     (void)state;
-    char command[600];
-    snprintf(command, sizeof command,
-             "cd '%s' && cp -r run damaged && printf x | dd of=damaged/checkpoints/ckpt-0000000020.safetensors bs=1 "
-             "seek=4000 "
-             "conv=notrunc 2>/dev/null",
-             dir);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(
+        scratch_shell(dir, "cp -r run damaged && printf x | dd of=damaged/checkpoints/ckpt-0000000020.safetensors "
+                           "bs=1 seek=4000 conv=notrunc 2>/dev/null"),
+        0);
     program_do(&run, dir, "sample", "damaged", "--length", "5", "--device", "cpu");
     assert_done(run);
     assert_holds(run.err, "ckpt-0000000020.safetensors");
@@ -251,14 +248,11 @@ static void a_damaged_checkpoint_is_named_and_passed_over(void **state)
 static void a_reader_that_has_enough_ends_the_text(void **state)
 {
     (void)state;
-    char command[600];
-    const char *program = getenv("CRNN_PROGRAM");
-    snprintf(command, sizeof command,
-             "cd '%s' && { '%s' sample run --length 100000000 --device cpu 2>said; echo $? >status; } | head -c 100 "
-             ">/dev/null; "
-             "test \"$(cat status)\" = 0",
-             dir, program ? program : "crnn-gpu");
-    assert_int_equal(system(command), 0);
+    assert_int_equal(
+        scratch_shell(dir,
+                      "{ \"$CRNN_PROGRAM\" sample run --length 100000000 --device cpu 2>said; echo $? >status; } | "
+                      "head -c 100 >/dev/null; test \"$(cat status)\" = 0"),
+        0);
 }
 
 /* What is drawn from is what was asked for: the frequencies of the first character over many texts. */

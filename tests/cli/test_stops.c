@@ -63,9 +63,7 @@ static void wait_for_steps(const char *out, long wanted)
 
 static int checkpoints(const char *out)
 {
-    char command[400];
-    snprintf(command, sizeof command, "exit $(ls '%s'/%s/checkpoints/ckpt-*.safetensors | wc -l)", dir, out);
-    return system(command) >> 8;
+    return scratch_shell(dir, "exit $(ls %s/checkpoints/ckpt-*.safetensors | wc -l)", out);
 }
 
 static void check_polite_stop(int number, int status, const char *out)
@@ -167,14 +165,10 @@ static void two_trainers_do_not_share_a_run(void **state)
 static void a_terminal_that_goes_away_does_not_end_a_run(void **state)
 {
     (void)state;
-    char command[800];
-    const char *program = getenv("CRNN_PROGRAM");
-    snprintf(
-        command, sizeof command,
-        "cd '%s' && { '%s' train a.txt --units 16 --batch 8 --length 25 --epochs 3 --device cpu --out unread 2>&1; "
-        "echo $? >status; } | true; test \"$(cat status)\" = 0",
-        dir, program ? program : "crnn-gpu");
-    assert_int_equal(system(command), 0);
+    assert_int_equal(
+        scratch_shell(dir, "{ \"$CRNN_PROGRAM\" train a.txt --units 16 --batch 8 --length 25 --epochs 3 --device cpu "
+                           "--out unread 2>&1; echo $? >status; } | true; test \"$(cat status)\" = 0"),
+        0);
     program_do(&run, dir, "info", "unread");
     assert_holds(run.out, "3 epochs done");
 }

@@ -42,26 +42,14 @@ static bool is_there(const char *name)
     return stat(scratch_path(dir, name), &info) == 0;
 }
 
-static void assert_same_file(const char *a, const char *b)
-{
-    char command[600];
-    snprintf(command, sizeof command, "cd '%s' && cmp '%s' '%s'", dir, a, b);
-    if (system(command) != 0)
-        fail_msg("%s and %s differ", a, b);
-}
-
-/* The history without what a clock measured. */
+/* The histories without what a clock measured. */
 static void assert_same_history(const char *a, const char *b)
 {
-    char command[800];
-    snprintf(command, sizeof command,
-             "cd '%s' && for run in '%s' '%s'; do sed 's/,\"seconds\".*//' $run/history.jsonl > $run.timeless; done",
-             dir, a, b);
-    assert_int_equal(system(command), 0);
-    snprintf(command, sizeof command, "%s.timeless", a);
-    char other[300];
-    snprintf(other, sizeof other, "%s.timeless", b);
-    assert_same_file(command, other);
+    if (scratch_shell(dir,
+                      "for run in %s %s; do sed 's/,\"seconds\".*//' $run/history.jsonl >$run.timeless; done; "
+                      "cmp %s.timeless %s.timeless",
+                      a, b, a, b) != 0)
+        fail_msg("the histories of %s and %s differ", a, b);
 }
 
 static void a_run_ends_with_its_table_and_the_command_that_writes(void **state)
@@ -163,7 +151,7 @@ static void a_run_goes_on_to_the_same_bits(void **state)
         assert_done(run);
         scratch_write(dir, i ? "parts.said" : "whole.said", run.out, run.out_size);
     }
-    assert_same_file("whole.said", "parts.said");
+    assert_int_equal(scratch_shell(dir, "cmp whole.said parts.said"), 0);
 }
 
 static void a_run_at_its_end_says_so_and_goes_on_with_more_epochs(void **state)
@@ -235,9 +223,7 @@ static void a_run_that_is_not_there_or_whose_text_changed_is_status_3(void **sta
     assert_int_equal(rename(scratch_path(dir, "changed.txt"), scratch_path(dir, "kept.txt")), 0);
     program_do(&run, dir, "train", "--resume", "moved");
     assert_refused(run, 3, "changed.txt");
-    char command[400];
-    snprintf(command, sizeof command, "cp '%s/a.txt' '%s/changed.txt'", dir, dir);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(scratch_shell(dir, "cp a.txt changed.txt"), 0);
     program_do(&run, dir, "train", "--resume", "moved", "--epochs", "2");
     assert_refused(run, 3, "the text has changed");
     assert_int_equal(rename(scratch_path(dir, "kept.txt"), scratch_path(dir, "changed.txt")), 0);
@@ -311,25 +297,21 @@ static void weights_of_another_run_begin_one(void **state)
     (void)state;
     program_do(&run, dir, "train", "a.txt", SMALL, "--epochs", "2", "--lr", "0.01", "--out", "teacher");
     assert_done(run);
-    char *sub = scratch_new();
-    char command[600];
-    snprintf(command, sizeof command,
-             "cp \"$(ls '%s'/teacher/checkpoints/*.safetensors | tail -1)\" '%s/w.safetensors'", dir, sub);
-    assert_int_equal(system(command), 0);
-    program_do(&run, dir, "train", "a.txt", SMALL, "--max-steps", "1", "--init", scratch_path(sub, "w.safetensors"),
-               "--out", "pupil", "--json");
+    assert_int_equal(scratch_shell(dir, "cp \"$(ls teacher/checkpoints/*.safetensors | tail -1)\" weights.safetensors"),
+                     0);
+    program_do(&run, dir, "train", "a.txt", SMALL, "--max-steps", "1", "--init", "weights.safetensors", "--out",
+               "pupil", "--json");
     assert_done(run);
     json_t *json = json_of(run);
     assert_true(json_real_value(json_object_get(json_array_get(json_object_get(json, "epochs"), 0), "loss_mean")) <
                 2.5);
     json_decref(json);
-    program_do(&run, dir, "train", "a.txt", SMALL, "--max-steps", "1", "--layers", "2", "--init",
-               scratch_path(sub, "w.safetensors"), "--out", "unfit");
-    assert_refused(run, 3, "w.safetensors");
+    program_do(&run, dir, "train", "a.txt", SMALL, "--max-steps", "1", "--layers", "2", "--init", "weights.safetensors",
+               "--out", "unfit");
+    assert_refused(run, 3, "weights.safetensors");
     assert_false(is_there("unfit"));
     program_do(&run, dir, "train", "a.txt", SMALL, "--max-steps", "1", "--init", "a.txt", "--out", "unfit");
     assert_refused(run, 3, "a.txt");
-    scratch_remove(sub);
 }
 
 static void a_rate_that_blows_up_ends_with_status_5(void **state)

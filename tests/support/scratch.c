@@ -1,8 +1,10 @@
 #include "support/scratch.h"
 #include <ftw.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char *next_slot(void)
@@ -60,6 +62,20 @@ const char *scratch_write(const char *dir, const char *name, const void *data, s
 const char *scratch_text(const char *dir, const char *name, const char *text)
 {
     return scratch_write(dir, name, text, strlen(text));
+}
+
+int scratch_shell(const char *dir, const char *script, ...)
+{
+    char text[8192];
+    va_list args;
+    int size = snprintf(text, sizeof text, "cd '%s' && ", dir);
+    va_start(args, script);
+    size += vsnprintf(text + size, sizeof text - (size_t)size, script, args);
+    va_end(args);
+    if (size >= (int)sizeof text)
+        exit(1);
+    int status = system(text);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
 
 const char *scratch_shared(const char *name)

@@ -29,7 +29,8 @@ void cli_duration(char out[32], double seconds)
 
 void cli_progress_begin(cli_progress *progress)
 {
-    *progress = (cli_progress){.terminal = cli_is_terminal(stderr), .last = now_seconds()};
+    bool terminal = cli_is_terminal(stderr);
+    *progress = (cli_progress){.terminal = terminal, .last = terminal ? 0 : now_seconds()}; /* a bar is there at once */
 }
 
 /* Columns of the terminal that standard error is; 80 where it does not say. */
