@@ -1,0 +1,68 @@
+# The simulator of tests/cusim: CUDA sources compiled by a plain C++ compiler and run on the CPU. Included by tests/ only.
+#
+# Two variants: "plain", built like everything else (so with sanitizers where those are asked for), and "check", in which the kernels
+# call the simulator's checker before each access (GCC only; not together with sanitizers or coverage). CRNN_SIM_VARIANTS lists those
+# there are; the list is empty where there is no C++ compiler.
+option(CRNN_SIM "run the CUDA sources on the CPU in the tests, where there is a C++17 compiler" ON)
+set(CRNN_SIM_VARIANTS "")
+if(CRNN_SIM)
+  include(CheckLanguage)
+  check_language(CXX)
+  if(CMAKE_CXX_COMPILER)
+    enable_language(CXX)
+    set(CRNN_SIM_VARIANTS plain)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT CRNN_SANITIZE AND NOT CRNN_COVERAGE)
+      list(APPEND CRNN_SIM_VARIANTS check)
+    endif()
+  endif()
+endif()
+if(CRNN_SIM_VARIANTS)
+  message(STATUS "Simulated GPU for tests: ${CRNN_SIM_VARIANTS}")
+else()
+  message(STATUS "Simulated GPU for tests: none (CRNN_SIM=OFF, or no C++ compiler)")
+endif()
+set(CRNN_SIM_DIR ${CMAKE_SOURCE_DIR}/tests/cusim)
+
+# What all of a variant is compiled with.
+function(crnn_sim_target target variant)
+  set_target_properties(${target} PROPERTIES CXX_STANDARD 17 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS ON)
+  # The simulator's headers take the place of NVIDIA's, so they come before those of any toolkit.
+  target_include_directories(${target} BEFORE PUBLIC ${CRNN_SIM_DIR}/include)
+  target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/src)
+  target_compile_definitions(${target} PUBLIC CUSIM=1)
+  target_compile_options(${target} PRIVATE -g)
+  if(variant STREQUAL "plain")
+    target_link_libraries(${target} PRIVATE crnn_options)
+  else()
+    target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
+    target_compile_options(${target} PRIVATE -O1 -Wall -Wextra -Wshadow -Wconversion -ffp-contract=off
+      $<$<BOOL:${CRNN_WERROR}>:-Werror>)
+  endif()
+endfunction()
+
+# crnn_sim_kernels(TARGET VARIANT FILE.cu...): a library of kernels that runs on cusim-VARIANT.
+function(crnn_sim_kernels target variant)
+  set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX)
+  add_library(${target} STATIC ${ARGN})
+  crnn_sim_target(${target} ${variant})
+  target_compile_options(${target} PRIVATE -Wno-unknown-pragmas)
+  if(variant STREQUAL "check")
+    # Compiled for ThreadSanitizer but never linked with it: the simulator answers the compiler's calls.
+    target_compile_options(${target} PRIVATE -fsanitize=thread --param=tsan-distinguish-volatile=1)
+  endif()
+  target_link_libraries(${target} PUBLIC cusim-${variant})
+endfunction()
+
+foreach(variant ${CRNN_SIM_VARIANTS})
+  file(GLOB sources CONFIGURE_DEPENDS ${CRNN_SIM_DIR}/sim/*.cpp)
+  if(variant STREQUAL "plain")
+    list(FILTER sources EXCLUDE REGEX "/check_[a-z]+\\.cpp$")
+  endif()
+  add_library(cusim-${variant} STATIC ${sources})
+  crnn_sim_target(cusim-${variant} ${variant})
+  if(variant STREQUAL "check")
+    target_compile_definitions(cusim-${variant} PRIVATE CUSIM_CHECK=1)
+  endif()
+  find_package(Threads REQUIRED)
+  target_link_libraries(cusim-${variant} PUBLIC Threads::Threads m)
+endforeach()

@@ -1,0 +1,126 @@
+/* gpu.h - one header for kernels: the CUDA compiler and the simulator of tests/cusim see the same source.
+ *
+ * Rules that keep it so: shared memory by SHARED and DYN_SHARED (a CPU has no __shared__ per block); launches by LAUNCH and LAUNCH_COOP;
+ * inline PTX only in the wrappers below; a loop that waits for another thread polls with gpu::ld_acquire or calls __nanosleep, so that
+ * the simulator can let the other one run; __launch_bounds__(threads, 1) on every kernel, as without the second number a register may spill.
+ */
+#ifndef CRNN_KERNELS_CUDA_GPU_H
+#define CRNN_KERNELS_CUDA_GPU_H
+
+#include <cstdint>
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#ifdef CUSIM
+#include <mma.h>
+#endif
+
+#ifdef CUSIM
+#define SHARED(T, name, dims)                                                                                          \
+    typedef T name##_array_t dims;                                                                                     \
+    static const char name##_tag = 0;                                                                                  \
+    name##_array_t &name = *static_cast<name##_array_t *>(                                                             \
+        cusim::shared_static(&name##_tag, sizeof(name##_array_t), alignof(name##_array_t), "__shared__ " #name))
+#define DYN_SHARED(T, name) T *name = static_cast<T *>(cusim::shared_dynamic(1024))
+#else
+#define SHARED(T, name, dims) __shared__ T name dims
+#define DYN_SHARED(T, name)                                                                                            \
+    extern __shared__ __align__(1024) unsigned char gpu_dyn_smem[];                                                    \
+    T *name = reinterpret_cast<T *>(gpu_dyn_smem)
+#endif
+
+// Arguments convert to the types of the parameters; the status is that of the launch alone.
+template <class... P, class... A>
+static inline cudaError_t gpu_launch(const char *name, dim3 g, dim3 b, size_t smem, cudaStream_t st, bool coop,
+                                     void (*k)(P...), A... a)
+{
+#ifdef CUSIM
+    return cusim::launch_kernel<P...>(name, g, b, smem, st, coop, k, static_cast<P>(a)...);
+#else
+    (void)name;
+    cudaLaunchConfig_t cfg = {};
+    cfg.gridDim = g;
+    cfg.blockDim = b;
+    cfg.dynamicSmemBytes = smem;
+    cfg.stream = st;
+    cudaLaunchAttribute at[1];
+    at[0].id = cudaLaunchAttributeCooperative;
+    at[0].val.cooperative = 1;
+    cfg.attrs = at;
+    cfg.numAttrs = coop ? 1 : 0;
+    return cudaLaunchKernelEx(&cfg, k, static_cast<P>(a)...);
+#endif
+}
+#define LAUNCH(k, g, b, smem, st, ...) gpu_launch(#k, g, b, smem, st, false, k, __VA_ARGS__)
+#define LAUNCH_COOP(k, g, b, smem, st, ...) gpu_launch(#k, g, b, smem, st, true, k, __VA_ARGS__)
+
+// Operations without a CUDA C++ spelling: inline PTX for the GPU, functions of the simulator otherwise.
+namespace gpu
+{
+__device__ __forceinline__ unsigned ld_acquire(const unsigned *p)
+{
+#ifdef CUSIM
+    return cusim::ld_acquire(p);
+#else
+    unsigned v;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+    return v;
+#endif
+}
+__device__ __forceinline__ void red_release_add(unsigned *p, unsigned v)
+{
+#ifdef CUSIM
+    atomicAdd(p, v);
+#else
+    asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+#endif
+}
+__device__ __forceinline__ void mma_m16n8k16(float d[4], const uint32_t a[4], const uint32_t b[2], const float c[4])
+{
+#ifdef CUSIM
+    cusim::mma_m16n8k16_bf16(d, a, b, c);
+#else
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+        : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
+#endif
+}
+__device__ __forceinline__ void ldmatrix_x4(uint32_t r[4], const void *row)
+{
+#ifdef CUSIM
+    cusim::ldmatrix(r, 4, false, row);
+#else
+    unsigned s = static_cast<unsigned>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(s)
+                 : "memory");
+#endif
+}
+__device__ __forceinline__ void cp_async16(void *dst, const void *src)
+{
+#ifdef CUSIM
+    cusim::cp_async(dst, src, 16, 16);
+#else
+    unsigned s = static_cast<unsigned>(__cvta_generic_to_shared(dst));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(s), "l"(src) : "memory");
+#endif
+}
+__device__ __forceinline__ void cp_async_commit()
+{
+#ifdef CUSIM
+    cusim::cp_async_commit();
+#else
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+template <int N> __device__ __forceinline__ void cp_async_wait()
+{
+#ifdef CUSIM
+    cusim::cp_async_wait(N);
+#else
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+#endif
+}
+} // namespace gpu
+#endif

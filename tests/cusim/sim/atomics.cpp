@@ -1,0 +1,92 @@
+// atomics.cpp - atomics: plain operations, as one OS thread runs all, told to the checker.
+#include "internal.h"
+
+using namespace cusim;
+namespace
+{ // atomics
+template <class T, class F> T rmw(T *p, F f, const void *pc)
+{
+    chk_access(p, sizeof(T), true, true, pc);
+    if (std::is_integral<T>::value)
+        chk_acquire(p);
+    T old = *p;
+    *p = f(old);
+    if (std::is_integral<T>::value)
+        chk_release(p);
+    if (std::is_integral<T>::value && cur && (rnd() & 3) == 0)
+        yield();
+    return old;
+}
+} // namespace
+#define PC __builtin_return_address(0)
+int atomicAdd(int *p, int v)
+{
+    return rmw(
+        p, [=](int o) { return static_cast<int>(static_cast<unsigned>(o) + static_cast<unsigned>(v)); }, PC);
+}
+unsigned atomicAdd(unsigned *p, unsigned v)
+{
+    return rmw(
+        p, [=](unsigned o) { return o + v; }, PC);
+}
+unsigned long long atomicAdd(unsigned long long *p, unsigned long long v)
+{
+    return rmw(
+        p, [=](unsigned long long o) { return o + v; }, PC);
+}
+float atomicAdd(float *p, float v)
+{
+    return rmw(
+        p, [=](float o) { return o + v; }, PC);
+}
+double atomicAdd(double *p, double v)
+{
+    return rmw(
+        p, [=](double o) { return o + v; }, PC);
+}
+int atomicMax(int *p, int v)
+{
+    return rmw(
+        p, [=](int o) { return o > v ? o : v; }, PC);
+}
+unsigned atomicMax(unsigned *p, unsigned v)
+{
+    return rmw(
+        p, [=](unsigned o) { return o > v ? o : v; }, PC);
+}
+unsigned atomicExch(unsigned *p, unsigned v)
+{
+    return rmw(
+        p, [=](unsigned) { return v; }, PC);
+}
+int atomicExch(int *p, int v)
+{
+    return rmw(
+        p, [=](int) { return v; }, PC);
+}
+unsigned atomicCAS(unsigned *p, unsigned c, unsigned v)
+{
+    return rmw(
+        p, [=](unsigned o) { return o == c ? v : o; }, PC);
+}
+int atomicCAS(int *p, int c, int v)
+{
+    return rmw(
+        p, [=](int o) { return o == c ? v : o; }, PC);
+}
+namespace cusim
+{
+unsigned ld_acquire(const unsigned *p)
+{
+    yield(); // a spin loop lets the others run
+    chk_access(p, 4, false, true, PC);
+    chk_acquire(p);
+    return *p;
+}
+void st_release(unsigned *p, unsigned v)
+{
+    chk_access(p, 4, true, true, PC);
+    chk_release(p);
+    *p = v;
+}
+} // namespace cusim

@@ -1,0 +1,38 @@
+// check.h - what the parts of the checker share.
+//
+// Kernels are compiled with -fsanitize=thread but not linked with libtsan: the compiler's calls to __tsan_read4() and so on arrive in
+// hooks.cpp. Every access of a CUDA thread to device or shared memory is checked (access.cpp) for bounds and freed memory, wild or host
+// pointers, another block's shared memory, another thread's stack, reads of memory nobody wrote, and data races under CUDA's rules
+// (order.cpp: __syncthreads, __syncwarp, grid.sync, integer atomics and acquire/release order; shuffles and float atomics do not; between
+// operations: streams, events, graphs and the waiting host do).
+#pragma once
+#include "internal.h"
+
+namespace cusim
+{
+struct Shadow { // of 2 bytes: the last write, the last two readers
+    uint32_t w_tid, w_st, w_pc, r_tid, r_st, r_pc, q_tid, q_st;
+};
+// tid: 28 bits thread, bit 29: atomic, bits 30 and 31: which of the 2 bytes are meant
+static const uint32_t TID = (1u << 28) - 1, ATOMIC = 1u << 29, BYTES = 3u << 30, HOST = TID;
+struct Alloc {
+    char *base;
+    size_t size;
+    Shadow *sh;
+    const char *what;
+    int owner; // block whose shared memory it is, or -1
+    bool freed;
+};
+static const size_t PG = 4096;
+Alloc *find_alloc(const void *p); // NULL: not the device's
+bool in_arena(const void *p);
+bool in_image(const void *p);
+size_t image_offset(const void *pc);
+bool ordered(uint32_t tid,
+             uint32_t st); // did that access happen before the next one of this thread, or of this operation?
+const char *operation_at(uint32_t st); // whose access it was
+bool same_operation(uint32_t st);
+std::string where(size_t pc);
+[[gnu::format(printf, 4, 5)]] void report(const void *pc, const void *addr, const Alloc *a, const char *fmt, ...);
+bool first_time(size_t pc, const char *what);
+} // namespace cusim

@@ -1,0 +1,244 @@
+// internal.h - what the parts of the simulator know of each other.
+//
+// One OS thread runs everything, so a run is a pure function of its inputs and of CUSIM_SEED. fibers.cpp holds the stacks, threads.cpp
+// runs one grid, barriers.cpp lets threads meet, streams.cpp decides what runs when, check.cpp watches every access (checker builds).
+#pragma once
+#include "../include/cuda_runtime.h"
+#include "../include/cusim_control.h"
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define CUSIM_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define CUSIM_ASAN 1
+#endif
+#endif
+#if !defined(__x86_64__) && !defined(CUSIM_UCONTEXT)
+#define CUSIM_UCONTEXT 1
+#endif
+
+namespace cusim
+{
+// ---- settings.cpp
+enum Policy { FIFO, LIFO, RANDOM };
+struct Settings {
+    Policy policy = FIFO;
+    size_t resident = 1; // blocks of a grid that run at a time
+    bool strict = true;  // what CUDA leaves undefined is an error
+    bool async_streams = true;
+    size_t stack_size =
+#if CUSIM_ASAN
+        256 << 10;
+#else
+        64 << 10;
+#endif
+    int sms = 8, devices = 1, max_errors = 10;
+    unsigned preempt = 0; // checker: one access in so many gives way to another thread
+    size_t memory = size_t(8) << 30;
+    Settings();
+};
+Settings &settings();
+uint64_t rnd();
+void print_place();
+
+// ---- fibers.cpp
+struct Fiber {
+    void *sp = nullptr; // saved stack pointer
+    char *lo = nullptr, *hi = nullptr;
+    struct ThreadImpl *start = nullptr;
+    void *fake = nullptr; // AddressSanitizer's fake stack
+    void *uc = nullptr;   // ucontext_t, in the portable build
+};
+extern Fiber main_fiber, *cur_fiber;
+Fiber *fiber_take();
+void fiber_give(Fiber *f);
+void switch_to(Fiber *to);
+void fiber_arrived(Fiber *f);
+void fiber_main_stack();
+[[noreturn]] void fiber_main();
+
+// ---- threads.cpp, barriers.cpp
+struct Clocks { // per block, and per single thread
+    std::vector<uint32_t> vc;
+    std::map<uint32_t, uint32_t> own;
+};
+struct CpAsync {
+    void *dst;
+    const void *src;
+    size_t n, src_n;
+};
+enum State : unsigned char { S_READY, S_BLOCK, S_NAMED, S_WARP, S_GRID, S_DONE };
+struct ThreadImpl : Thread {
+    Fiber *fiber;
+    State state;
+    int result, wline;
+    const char *wfile, *wop;
+    std::vector<std::vector<CpAsync>> *cp; // groups; the last one is open
+    Clocks *acq;                           // what this thread acquired since its last block barrier (checker)
+    uint32_t gid;                          // block number * threads per block + rank
+};
+struct WarpMeet {
+    unsigned mask, arrived, size;
+    const char *op;
+    const char *file;
+    int line;
+    WarpFn fn;
+    bool mem;
+    void *slot[32];
+};
+struct Warp {
+    unsigned exited;
+    unsigned base;
+    uint32_t last_sync;
+    std::vector<WarpMeet> meets;
+};
+struct SharedVar {
+    const void *tag;
+    void *p;
+    size_t size;
+};
+struct NamedBar {
+    int need, arrived;
+    std::vector<ThreadImpl *> wait;
+};
+struct BlockImpl : Block {
+    unsigned num, alive, arrived;
+    int acc;
+    BlockOp op;
+    const char *bfile;
+    int bline;
+    ThreadImpl *th;
+    std::vector<Warp> warps;
+    std::vector<SharedVar> shared;
+    void *dyn;
+    std::map<int, NamedBar> named;
+    uint32_t last_sync; // checker: sync clock at the last block barrier
+    Clocks acq;
+};
+struct GridImpl : Grid {
+    const char *name;
+    size_t smem, nblocks, next;
+    unsigned nthreads;
+    bool coop;
+    void (*thunk)(void *);
+    void *args;
+    size_t argbytes;
+    size_t done_blocks, grid_arrived;
+    std::vector<BlockImpl *> blocks; // resident
+    std::vector<ThreadImpl *> grid_wait;
+    uint32_t last_sync, start;
+};
+extern GridImpl *grid;
+extern uint32_t sync_clock;
+inline ThreadImpl *self()
+{
+    return static_cast<ThreadImpl *>(cur);
+}
+inline BlockImpl *blk()
+{
+    return static_cast<BlockImpl *>(cur->block);
+}
+void push(ThreadImpl *t);
+void wait();
+void wait(State s, const char *op, const char *file, int line);
+void wake(ThreadImpl *t);
+void block_release(BlockImpl *b);
+void warp_check(BlockImpl *b, Warp &w);
+void run_grid(GridImpl *g);
+static const size_t SMEM_MAX = 232448, SMEM_SM = 233472; // of one block, of one multiprocessor
+
+// ---- memory.cpp
+void *dev_alloc(size_t n, size_t align, const char *what, int owner_block);
+void dev_free(void *p);
+enum Side { HOST_SIDE, DEVICE_SIDE, OUT_OF_BOUNDS };
+Side side_of(const void *p, size_t n); // where these n bytes lie
+
+// ---- streams.cpp, graphs.cpp: the order of the operations of all streams, as CUDA promises it
+struct Order {
+    unsigned stream = 0;
+    uint32_t seq = 0;         // this operation's number in that stream
+    std::vector<uint32_t> vc; // for each stream, up to which operation all are done before this one
+};
+struct Node { // of a graph
+    const char *name;
+    std::function<void()> run;
+    std::vector<size_t> after;
+};
+struct Capture {
+    cudaStream_t origin;
+    cudaStreamCaptureMode mode;
+    bool invalid = false;
+    std::vector<Node> nodes;
+};
+unsigned new_stream_id();
+uint32_t next_seq(unsigned stream);
+void join(std::vector<uint32_t> &to, const std::vector<uint32_t> &from);
+cudaError_t enqueue(cudaStream_t stream, const char *name, std::function<void()> run);
+bool captured(cudaStream_t stream, const char *name, std::function<void()> &run, cudaError_t *error);
+extern std::vector<Capture *> &captures;
+void drain_all();
+
+// ---- runtime.cpp
+cudaError_t error(cudaError_t e);           // remembers it for cudaGetLastError
+cudaError_t enter(const char *name);        // counts the call; what it shall fail with
+cudaError_t enter_unsafe(const char *name); // the same for a call that may not be made while a stream is captured
+void device_fault(cudaError_t e);           // from now on every call fails
+bool device_dead();
+
+// ---- check.cpp
+#if CUSIM_CHECK
+void chk_host(const void *p, size_t n, bool write); // by a copy, a memset or a library
+void chk_access(const void *p, size_t n, bool write, bool atomic, const void *pc);
+void chk_acquire(const void *p);
+void chk_release(const void *p);
+void chk_block_barrier(BlockImpl *b);
+void chk_internal(const void *lo, const void *hi); // simulator memory: not checked
+void chk_op_begin(const char *name, const Order &order);
+void chk_settled(); // the host waited for everything
+#else
+inline void chk_host(const void *, size_t, bool)
+{
+}
+inline void chk_access(const void *, size_t, bool, bool, const void *)
+{
+}
+inline void chk_acquire(const void *)
+{
+}
+inline void chk_release(const void *)
+{
+}
+inline void chk_block_barrier(BlockImpl *)
+{
+}
+inline void chk_internal(const void *, const void *)
+{
+}
+inline void chk_op_begin(const char *, const Order &)
+{
+}
+inline void chk_settled()
+{
+}
+#endif
+} // namespace cusim
+
+struct CUevent_st {
+    uint64_t recorded = 0, done = 0;
+    bool timing = true;
+    double seconds = 0; // when the last finished record was reached
+    std::vector<uint32_t> vc;
+    cusim::Capture *capture = nullptr; // the last record was captured: after these nodes
+    std::vector<size_t> tips;
+};
+struct CUgraph_st {
+    std::vector<cusim::Node> nodes;
+};
+struct CUgraphExec_st {
+    std::vector<cusim::Node> nodes;
+    std::vector<unsigned> ids; // one stream number for each node; empty where each node follows the one before
+};
