@@ -1,5 +1,6 @@
 // memory.cpp - device and pinned memory: what is allocated, how much is left, copies and fills.
 #include "internal.h"
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -58,17 +59,17 @@ static void copy_now(void *to, const void *from, size_t n)
     chk_host(to, n, true);
     memcpy(to, from, n);
 }
+// As on hardware, a call that fails leaves *p as it was.
 static cudaError_t allocate(void **p, size_t n)
 {
-    *p = nullptr;
-    if (n == 0)
-        return cudaSuccess;
-    if (n > settings().memory || cost(n) > settings().memory - used)
+    if (n > settings().memory || cost(n) > settings().memory - std::min(used, settings().memory))
         return error(cudaErrorMemoryAllocation);
-    *p = dev_alloc(n, 256, "cudaMalloc", -1);
-    if (!*p)
+    void *block = n ? dev_alloc(n, 256, "cudaMalloc", -1) : nullptr;
+    if (n && !block)
         return error(cudaErrorMemoryAllocation);
-    device_blocks[static_cast<char *>(*p)] = n;
+    *p = block;
+    if (block)
+        device_blocks[static_cast<char *>(block)] = n;
     used += cost(n);
     return cudaSuccess;
 }
@@ -144,14 +145,13 @@ cudaError_t cudaFreeAsync(void *p, cudaStream_t stream)
 }
 cudaError_t cudaHostAlloc(void **p, size_t n, unsigned)
 {
-    *p = nullptr;
     ENTER(enter_unsafe("cudaHostAlloc"));
-    if (n == 0)
-        return cudaSuccess;
-    *p = malloc(n);
-    if (!*p)
+    void *block = n ? malloc(n) : nullptr;
+    if (n && !block)
         return error(cudaErrorMemoryAllocation);
-    host_blocks[static_cast<char *>(*p)] = n;
+    *p = block;
+    if (block)
+        host_blocks[static_cast<char *>(block)] = n;
     return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void **p, size_t n)
