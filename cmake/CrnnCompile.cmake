@@ -8,7 +8,7 @@ if(CRNN_WERROR)
   target_compile_options(crnn_options INTERFACE -Werror)
   # A loop that clang could not turn into vectors is slower there, not wrong.
   if(CMAKE_C_COMPILER_ID MATCHES Clang)
-    target_compile_options(crnn_options INTERFACE -Wno-error=pass-failed)
+    target_compile_options(crnn_options INTERFACE $<$<COMPILE_LANGUAGE:C>:-Wno-error=pass-failed>)
   endif()
 endif()
 if(CRNN_SANITIZE)
