@@ -229,6 +229,45 @@ static void streams_that_nothing_orders(void **state)
     finds(two_streams, "no event or wait orders", "add_kernel");
 }
 
+/* The environment is read when a program starts, so this one starts itself again. */
+static void the_environment_makes_a_call_fail(void **state)
+{
+    (void)state;
+    char program[4096];
+    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+    assert_true(n > 0);
+    program[n] = 0;
+    const char *plans[] = {"cudaMalloc:2", "cudaMalloc:1", "3", "1", "cudaMalloc:9"};
+    const int failing[] = {2, 1, 3, 1, 0};
+    for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            setenv("CUSIM_FAIL", plans[i], 1);
+            execl(program, program, "which-allocation-fails", (char *)NULL);
+            _exit(99);
+        }
+        int status = 0;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), failing[i]);
+    }
+}
+/* Of three allocations, 0 for none. */
+static int which_allocation_fails(void)
+{
+    int failed = 0;
+    void *kept[3];
+    for (int i = 1; i <= 3; i++) {
+        void *p = NULL;
+        if (cudaMalloc(&p, 16) != cudaSuccess)
+            failed = i;
+        kept[i - 1] = p;
+    }
+    for (int i = 0; i < 3; i++)
+        (void)cudaFree(kept[i]);
+    return failed;
+}
+
 static void launches_beyond_the_device_are_refused(void **state)
 {
     (void)state;
@@ -242,13 +281,16 @@ static void launches_beyond_the_device_are_refused(void **state)
     assert_int_equal(cudaFree(p), cudaSuccess);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "which-allocation-fails") == 0)
+        return which_allocation_fails();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(barriers_and_warp_operations_that_do_not_match),
         cmocka_unit_test(races_within_a_grid),
         cmocka_unit_test(memory_that_is_not_there),
         cmocka_unit_test(streams_that_nothing_orders),
+        cmocka_unit_test(the_environment_makes_a_call_fail),
         cmocka_unit_test(launches_beyond_the_device_are_refused),
     };
     return cmocka_run_group_tests_name("mistakes that the simulator finds", tests, NULL, NULL);

@@ -15,7 +15,20 @@ struct Plan {
     uint64_t left = 0;
     cudaError_t error = cudaSuccess;
 };
-static Plan &plan = *new Plan;
+// CUSIM_FAIL=NAME:N or N.
+static Plan *plan_of_environment()
+{
+    Plan *p = new Plan;
+    const char *s = getenv("CUSIM_FAIL");
+    const char *colon = s ? strrchr(s, ':') : nullptr;
+    if (s && *s) {
+        p->name = colon ? std::string(s, colon) : "";
+        p->left = strtoull(colon ? colon + 1 : s, nullptr, 10);
+        p->error = cudaErrorUnknown;
+    }
+    return p;
+}
+static Plan &plan = *plan_of_environment();
 
 cudaError_t error(cudaError_t e)
 {
