@@ -43,7 +43,7 @@ function(crnn_sim_target target variant)
     target_link_libraries(${target} PRIVATE crnn_options crnn_sim_options)
   else()
     target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
-    target_compile_options(${target} PRIVATE -O1 -Wall -Wextra -Wshadow -Wconversion -ffp-contract=off
+    target_compile_options(${target} PRIVATE -O2 -Wall -Wextra -Wshadow -Wconversion -ffp-contract=off
       $<$<BOOL:${CRNN_WERROR}>:-Werror>)
   endif()
 endfunction()
@@ -56,7 +56,7 @@ function(crnn_sim_kernels target variant)
   target_compile_options(${target} PRIVATE -Wno-unknown-pragmas)
   if(variant STREQUAL "check")
     # Compiled for ThreadSanitizer but never linked with it: the simulator answers the compiler's calls.
-    target_compile_options(${target} PRIVATE -fsanitize=thread --param=tsan-distinguish-volatile=1)
+    target_compile_options(${target} PRIVATE -O1 -fsanitize=thread --param=tsan-distinguish-volatile=1)
   endif()
   target_link_libraries(${target} PUBLIC cusim-${variant})
 endfunction()

@@ -24,14 +24,30 @@ struct Alloc {
     bool freed;
 };
 static const size_t PG = 4096;
-Alloc *find_alloc(const void *p); // NULL: not the device's
-bool in_arena(const void *p);
+static const size_t ARENA = 64ull << 30;
+extern char *arena;       // device memory; NULL before the first allocation
+extern uint32_t *page_of; // page -> allocation number + 1
+extern std::vector<Alloc> &allocs;
+inline bool in_arena(const void *p)
+{
+    return arena && static_cast<size_t>(static_cast<const char *>(p) - arena) < ARENA;
+}
+// NULL: not the device's.
+inline Alloc *find_alloc(const void *p)
+{
+    uint32_t n = in_arena(p) ? page_of[static_cast<size_t>(static_cast<const char *>(p) - arena) / PG] : 0;
+    return n ? &allocs[n - 1] : nullptr;
+}
 bool in_image(const void *p);
 size_t image_offset(const void *pc);
 bool ordered(uint32_t tid,
              uint32_t st); // did that access happen before the next one of this thread, or of this operation?
 const char *operation_at(uint32_t st); // whose access it was
-bool same_operation(uint32_t st);
+extern uint32_t operation_start;       // sync clock when the operation that runs now began
+inline bool same_operation(uint32_t st)
+{
+    return st >= operation_start;
+}
 std::string where(size_t pc);
 [[gnu::format(printf, 4, 5)]] void report(const void *pc, const void *addr, const Alloc *a, const char *fmt, ...);
 bool first_time(size_t pc, const char *what);

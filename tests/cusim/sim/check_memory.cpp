@@ -7,11 +7,10 @@
 
 namespace cusim
 {
-static const size_t ARENA = 64ull << 30;
-static char *arena;
+char *arena;
+uint32_t *page_of;
+std::vector<Alloc> &allocs = *new std::vector<Alloc>;
 static size_t arena_used = PG;
-static uint32_t *page_of; // page -> allocation number + 1
-static std::vector<Alloc> &allocs = *new std::vector<Alloc>;
 
 static void setup()
 {
@@ -58,14 +57,6 @@ void *dev_alloc(size_t n, size_t, const char *what, int owner)
     memset(allocs[no].base, 0xff, n);
     return allocs[no].base;
 }
-Alloc *find_alloc(const void *p)
-{
-    size_t off = static_cast<size_t>(static_cast<const char *>(p) - arena);
-    if (!arena || off >= ARENA)
-        return nullptr;
-    uint32_t n = page_of[off / PG];
-    return n ? &allocs[n - 1] : nullptr;
-}
 void dev_free(void *p)
 {
     Alloc *a = find_alloc(p);
@@ -80,9 +71,5 @@ void dev_free(void *p)
         munmap(a->sh, (pages - 1) * PG / 2 * sizeof(Shadow));
         a->sh = nullptr;
     }
-}
-bool in_arena(const void *p)
-{
-    return arena && static_cast<size_t>(static_cast<const char *>(p) - arena) < ARENA;
 }
 } // namespace cusim

@@ -67,6 +67,7 @@ struct Started {
 static std::vector<Started> &started = *new std::vector<Started>; // since the host last waited for everything
 static uint32_t settled = 1; // what was accessed up to here is before all that comes
 static bool one_stream = true;
+uint32_t operation_start = 1;
 static size_t found; // the operation looked up last
 
 void chk_settled()
@@ -78,7 +79,8 @@ void chk_settled()
 void chk_op_begin(const char *name, const Order &order)
 {
     one_stream = one_stream && (started.empty() || started.back().order.stream == order.stream);
-    started.push_back({++sync_clock, name, order});
+    operation_start = ++sync_clock;
+    started.push_back({operation_start, name, order});
     ++sync_clock;
 }
 static const Started *operation_of(uint32_t st)
@@ -97,10 +99,6 @@ const char *operation_at(uint32_t st)
 {
     const Started *o = operation_of(st);
     return o ? o->name : "?";
-}
-bool same_operation(uint32_t st)
-{
-    return started.empty() || st >= started.back().start;
 }
 static bool operations_ordered(uint32_t st)
 {

@@ -41,7 +41,11 @@ struct Settings {
     size_t memory = size_t(8) << 30;
     Settings();
 };
-Settings &settings();
+extern Settings the_settings; // read before main
+inline Settings &settings()
+{
+    return the_settings;
+}
 uint64_t rnd();
 void print_place();
 

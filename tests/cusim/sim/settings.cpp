@@ -7,11 +7,7 @@
 
 namespace cusim
 {
-Settings &settings()
-{
-    static Settings s;
-    return s;
-}
+// The numbers behind every random choice; known before the settings are read.
 static uint64_t random_state = 0x9e3779b97f4a7c15ull;
 uint64_t rnd()
 {
@@ -46,6 +42,7 @@ Settings::Settings()
     preempt = static_cast<unsigned>(number("CUSIM_PREEMPT", 0));
     max_errors = static_cast<int>(number("CUSIM_MAX_ERRORS", static_cast<size_t>(max_errors)));
 }
+Settings the_settings;
 void print_place()
 {
     if (grid)
