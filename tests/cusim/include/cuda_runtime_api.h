@@ -144,6 +144,7 @@ typedef void (*cudaHostFn_t)(void *data);
 #define cudaHostAllocMapped 2u
 #define cudaHostAllocWriteCombined 4u
 
+/* Calls. */
 cudaError_t cudaGetDeviceCount(int *n);
 cudaError_t cudaGetDevice(int *device);
 cudaError_t cudaSetDevice(int device);
