@@ -34,7 +34,7 @@ struct crnn_trainer {
     double rate_factor;
     int64_t returns;
     int bad_in_a_row;
-    bool report_due;            /* the epoch's steps are done, its held-out text is not scored yet */
+    bool report_due;             /* the epoch's steps are done, its held-out text is not scored yet */
     bool stop_asked, save_asked; /* by the hook */
 
     double val_loss; /* of the weights after step val_step */
