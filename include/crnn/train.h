@@ -1,4 +1,8 @@
-/* train.h - a run: epochs over a text, held-out evaluation, history, checkpoints, exact continuation. */
+/* train.h - a run: epochs over a text, held-out evaluation, history, checkpoints, exact continuation.
+ *
+ * A program that handles signals must block them on every thread that calls this library: while oneDNN computes, a handler that runs on the same
+ * thread can destroy the heap (uxlfoundation/oneDNN issue 4845). Wait for them on a thread of their own, as crnn-gpu does.
+ */
 #ifndef CRNN_TRAIN_H
 #define CRNN_TRAIN_H
 

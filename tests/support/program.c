@@ -104,6 +104,12 @@ void program_wait(program_run *run)
         fclose(run->files[i]);
 }
 
+bool program_ended(const program_run *run)
+{
+    siginfo_t info = {0};
+    return waitid(P_PID, (id_t)run->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == run->pid;
+}
+
 void program_signal(const program_run *run, int number)
 {
     kill(run->pid, number);

@@ -20,6 +20,8 @@ typedef struct {
 void program_start(program_run *run, const char *dir, const char *const *arguments);
 /* Waits for its end and reads what it said. What an earlier run of the same struct said is freed. */
 void program_wait(program_run *run);
+/* Whether it has come to its end; wait for it all the same. */
+bool program_ended(const program_run *run);
 /* Sends a signal. */
 void program_signal(const program_run *run, int number);
 /* Waits until standard error holds the text, half a minute at most; false where it never does. */

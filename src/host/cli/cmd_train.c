@@ -5,7 +5,9 @@
 #include <libgen.h>
 #include <limits.h>
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,26 +99,41 @@ typedef struct {
 
 /* --- signals ------------------------------------------------------------------------------------------------------------- */
 
-static volatile sig_atomic_t stop_signal, save_now;
+/* No thread that computes may run a signal handler: while oneDNN's sgemm runs, its stack pointer points into the heap, and what the kernel pushes
+ * there for a handler destroys its neighbours (uxlfoundation/oneDNN issue 4845; up to 3.11). So all threads block these signals but one, which
+ * waits for them. */
+static atomic_int stop_signal, save_now;
+static atomic_bool running; /* there is something to save */
 
-static void on_signal(int number)
+static void *watch_signals(void *set)
 {
-    if (number == SIGUSR1) {
-        save_now = 1;
-    } else if (stop_signal) { /* the second one: at once */
-        _exit(128 + number);
-    } else {
-        stop_signal = number;
+    for (int number;;) {
+        if (sigwait(set, &number) != 0)
+            continue;
+        if (number == SIGUSR1)
+            save_now = 1;
+        else if (stop_signal || !running) /* the second one: at once */
+            _exit(128 + number);
+        else
+            stop_signal = number;
     }
+    return NULL;
 }
 
-static void catch_signals(void)
+/* Before any thread is made, as threads inherit what is blocked. False, and told, where it cannot be. */
+static bool catch_signals(void)
 {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGUSR1, &action, NULL);
+    static sigset_t set;
+    pthread_t thread;
     signal(SIGPIPE, SIG_IGN); /* a reader that goes away must not end a training run */
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGUSR1);
+    if (pthread_sigmask(SIG_BLOCK, &set, NULL) == 0 && pthread_create(&thread, NULL, watch_signals, &set) == 0)
+        return true;
+    fprintf(stderr, "crnn-gpu train: cannot make a thread that watches for signals\n");
+    return false;
 }
 
 static int ask_stop(void *user)
@@ -124,10 +141,7 @@ static int ask_stop(void *user)
     (void)user;
     if (stop_signal)
         return 1;
-    if (!save_now)
-        return 0;
-    save_now = 0;
-    return 2;
+    return atomic_exchange(&save_now, 0) ? 2 : 0;
 }
 
 /* --- options -------------------------------------------------------------------------------------------------------------- */
@@ -459,7 +473,7 @@ static int finish(job *j, crnn_status status, const crnn_error *err)
     if (status == CRNN_ERR_STOPPED) {
         fprintf(stderr, "Stopped and saved at step %lld. Go on with:\n  crnn-gpu train --resume %s\n",
                 (long long)crnn_trainer_step(j->trainer), j->out);
-        return 128 + (stop_signal ? (int)stop_signal : SIGINT);
+        return 128 + (stop_signal ? stop_signal : SIGINT);
     }
     if (status != CRNN_OK)
         return cli_fail("train", err);
@@ -474,7 +488,7 @@ static int train(job *j)
     if (opt_flag(&j->set, "dry-run"))
         return dry_run(j, &options);
     crnn_train_hooks hooks = {.user = j, .note = on_note, .progress = on_progress, .epoch = on_epoch, .stop = ask_stop};
-    catch_signals();
+    running = true;
     cli_progress_begin(&j->progress);
     if (j->from)
         j->trainer = crnn_trainer_resume(j->out, j->from, j->corpus, &options, &hooks, &err);
@@ -539,6 +553,8 @@ int cmd_train(int argc, char **argv)
                      .rows = rows,
                      .row_count = sizeof rows / sizeof *rows}};
     int status = opt_parse(&j.set, argc, argv);
+    if (status < 0 && !catch_signals())
+        status = EXIT_FAILED;
     if (status < 0)
         status = prepare(&j);
     if (status < 0)
