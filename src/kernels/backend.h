@@ -1,7 +1,8 @@
 /* backend.h - THE door to a device: a const table of operations, each with its maths and shapes.
  *
  * Activations are time-major [T,B,.] float32 whatever the precision; device memory is opaque to the host but on the CPU. Ops queue
- * work and return nothing; the first failure latches and later ops do nothing; sync() reports it with the name of its op. One order of
+ * work and return nothing; the first failure latches and later ops do nothing; sync() reports it with the name of its op. What changes from
+ * step to step is read from device memory, so that the ops of every step are the same calls and can be recorded. One order of
  * summation: the same calls give the same bits. Gates in every formula are in canonical order z, r, h; where a backend stores its
  * weights in another order, pack and unpack alone know of it. Sizes are positive and were checked by the caller.
  */
@@ -11,6 +12,7 @@
 #include <crnn/device.h>
 #include <crnn/error.h>
 #include <crnn/model.h>
+#include <crnn/sample.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -40,6 +42,22 @@ typedef struct {
     float decay; /* lr * weight_decay; 0: off */
 } crnn_adam;
 
+/* What changes from step to step, uploaded before it. */
+typedef struct {
+    crnn_adam adam;
+    uint64_t step; /* numbers the masks of dropout */
+} crnn_step_inputs;
+
+/* Lists of ops that are the same each time. */
+typedef enum {
+    CRNN_RECORD_TRAIN,
+    CRNN_RECORD_TRAIN_IDS,
+    CRNN_RECORD_EVALUATE,
+    CRNN_RECORD_FORWARD,
+    CRNN_RECORD_WRITE,
+    CRNN_RECORDS
+} crnn_record;
+
 /* The input of a recurrent layer: one of the two. */
 typedef struct {
     const float *x;          /* [T,B,I], or NULL */
@@ -64,8 +82,12 @@ typedef struct {
     void (*zero)(crnn_backend *be, void *device, size_t bytes);
     int64_t (*memory)(crnn_backend *be); /* bytes now allocated, workspaces included */
 
-    /* x[t,b] = ids[starts[b] + t], y[t,b] = ids[starts[b] + t + 1]. ids: width 1 or 2 bytes, on the device; starts [B]: on the host,
-     * read before it returns. */
+    /* Begins a list of ops without alloc, free, download or sync, the same at every call but for what device memory holds. True: issue them, then
+     * call record_end; a backend may keep them. False: it has issued those it kept, skip them. A free makes it forget. */
+    bool (*record)(crnn_backend *be, crnn_record list);
+    void (*record_end)(crnn_backend *be, crnn_record list);
+
+    /* x[t,b] = ids[starts[b] + t], y[t,b] = ids[starts[b] + t + 1]. ids: width 1 or 2 bytes. */
     void (*gather)(crnn_backend *be, uint16_t *x /* [T,B] */, uint16_t *y /* [T,B] */, const void *ids, int32_t width,
                    const int64_t *starts /* [B] */, int32_t T, int32_t B);
 
@@ -97,8 +119,10 @@ typedef struct {
     /* Floating-point operations that one forward or backward call executes in its matrix products, for `bench`. */
     double (*gru_flop)(const crnn_gru *g, bool backward);
 
-    /* y[i] = x[i] keep(i) / (1 - p), with keep(i) = u01(philox(seed, stream, i / 4)[i % 4]) >= p. Its own gradient. y may be x. */
-    void (*dropout)(crnn_backend *be, float *y, const float *x, int64_t n, float p, uint64_t seed, uint64_t stream);
+    /* y[i] = x[i] keep(i) / (1 - p), with keep(i) = u01(philox(seed, stream, i / 4)[i % 4]) >= p and the stream DROPOUT, step * 256 + layer of
+     * host/base/rng.h. Its own gradient. y may be x. */
+    void (*dropout)(crnn_backend *be, float *y, const float *x, int64_t n, float p, uint64_t seed,
+                    const crnn_step_inputs *inputs, int32_t layer);
 
     /* y = x W + b */
     void (*linear)(crnn_backend *be, float *y /* [n,V] */, const float *x /* [n,H] */, const float *W /* [H,V] */,
@@ -117,8 +141,19 @@ typedef struct {
     /* numbers->norm_squared = sum of g^2 (in double); finite becomes 0 where that is not finite. */
     void (*norm)(crnn_backend *be, crnn_step_numbers *numbers, const float *g, int64_t n);
     /* Where numbers->finite: g' = g * min(1, clip / norm); m, v; w -= rate * m / (sqrt(v) + epsilon) + decay * w. */
-    void (*adam)(crnn_backend *be, float *w, float *m, float *v, const float *g, int64_t n, const crnn_adam *hyper,
-                 const crnn_step_numbers *numbers);
+    void (*adam)(crnn_backend *be, float *w, float *m, float *v, const float *g, int64_t n,
+                 const crnn_step_inputs *inputs, const crnn_step_numbers *numbers);
+    /* to[i] = from[i], unless numbers are given and not finite: a step that was not taken carries nothing. */
+    void (*carry)(crnn_backend *be, float *to, const float *from, int64_t n, const crnn_step_numbers *numbers);
+
+    /* n independent rows. p = softmax(z / temperature) after top-k, then top-p (Holtzman et al., ICLR 2020) over what top-k left, then min-p,
+     * each row summing to 1. Among equals the lower id stays. Temperature 0: all on the most likely character. */
+    void (*probabilities)(crnn_backend *be, float *p /* [n,V] */, const float *z /* [n,V] */, int64_t n, int32_t V,
+                          const crnn_sample_options *options);
+    /* ids[k] = the character whose part of [0,1) holds u, by running sums of p[k] in double in id order; never one of probability 0.
+     * u = u01(philox(seed, stream SAMPLE k, *drawn)[0]). written[*drawn % ring, k] = ids[k]; then *drawn += 1. */
+    void (*pick)(crnn_backend *be, uint16_t *ids /* [n] */, uint16_t *written /* [ring,n] */, uint64_t *drawn /* [1] */,
+                 const float *p /* [n,V] */, int64_t n, int32_t V, int32_t ring, uint64_t seed);
 
     /* GFLOP-counted large product for `bench`: flop per second of an fp32 n x n x n product, best of a few. */
     double (*peak_rate)(crnn_backend *be);

@@ -3,6 +3,7 @@
 
 #include "host/base/rng.h"
 #include "kernels/backend.h"
+#include "support/device.h"
 #include "support/reference.h"
 #include <crnn/text.h>
 #include <math.h>
@@ -13,8 +14,7 @@
 /* NULL where the device has no bf16, with a sentence that says so. */
 static crnn_backend *open_precision(crnn_precision precision)
 {
-    crnn_device_config config = crnn_device_config_default();
-    config.kind = CRNN_DEVICE_CPU;
+    crnn_device_config config = test_device();
     config.precision = precision;
     crnn_error err = {0};
     crnn_backend *be = crnn_backend_open(&config, NULL, 0, &err);
@@ -414,6 +414,7 @@ static void adam_follows_kerass_formula_with_clipping_and_decay(void **state)
     (void)state;
     crnn_backend *be = open_backend();
     crnn_step_numbers *device = be->ops->alloc(be, sizeof *device), numbers = {.finite = 1};
+    crnn_step_inputs *inputs = be->ops->alloc(be, sizeof *inputs);
     const int64_t sizes[] = {1, 5, 255, 256, 1031};
     for (size_t k = 0; k < 2 * sizeof sizes / sizeof *sizes; k++) {
         int64_t n = sizes[k / 2];
@@ -430,7 +431,8 @@ static void adam_follows_kerass_formula_with_clipping_and_decay(void **state)
         be->ops->upload(be, v.device, v.f, (size_t)n * sizeof(float));
         be->ops->upload(be, device, &numbers, sizeof numbers);
         be->ops->norm(be, device, g.device, n);
-        be->ops->adam(be, w.device, m.device, v.device, g.device, n, &hyper, device);
+        be->ops->upload(be, inputs, &(crnn_step_inputs){hyper, 1}, sizeof *inputs);
+        be->ops->adam(be, w.device, m.device, v.device, g.device, n, inputs, device);
         crnn_step_numbers got;
         be->ops->download(be, &got, device, sizeof got);
         assert_true(fabs(got.norm_squared - squares) <= 1e-12 * squares);
@@ -452,6 +454,7 @@ static void adam_follows_kerass_formula_with_clipping_and_decay(void **state)
             drop(be, all[i]);
     }
     no_failure(be);
+    be->ops->free(be, inputs);
     be->ops->free(be, device);
     be->ops->close(be);
 }
@@ -461,6 +464,9 @@ static void a_value_that_is_not_finite_stops_the_update(void **state)
     (void)state;
     crnn_backend *be = open_backend();
     crnn_step_numbers *device = be->ops->alloc(be, sizeof *device), got;
+    crnn_step_inputs *inputs = be->ops->alloc(be, sizeof *inputs);
+    crnn_adam hyper = {.rate = 1e-3F, .beta1 = 0.9F, .beta2 = 0.999F, .epsilon = 1e-7F};
+    be->ops->upload(be, inputs, &(crnn_step_inputs){hyper, 1}, sizeof *inputs);
     const float bad[] = {NAN, INFINITY, -INFINITY};
     for (int64_t k = 0; k < 3 * 83; k++) { /* each value at each place of a row of logits and of a gradient */
         tensor z = draw(be, 83, 1, 1), w = draw(be, 83, 1, 2), m = draw(be, 83, 1, 3), v = draw(be, 83, 1, 3);
@@ -471,8 +477,8 @@ static void a_value_that_is_not_finite_stops_the_update(void **state)
         be->ops->norm(be, device, z.device, z.n);
         be->ops->download(be, &got, device, sizeof got);
         assert_int_equal(got.finite, 0);
-        crnn_adam hyper = {.rate = 1e-3F, .beta1 = 0.9F, .beta2 = 0.999F, .epsilon = 1e-7F};
-        be->ops->adam(be, w.device, m.device, v.device, z.device, z.n, &hyper, device);
+        be->ops->adam(be, w.device, m.device, v.device, z.device, z.n, inputs, device);
+        be->ops->carry(be, w.device, m.device, w.n, device);
         assert_near(be, "w", &w, 0);
         assert_near(be, "m", &m, 0);
         be->ops->softmax_xent(be, device, z.device, y_device, 1, 83, 1);
@@ -484,6 +490,7 @@ static void a_value_that_is_not_finite_stops_the_update(void **state)
             drop(be, all[i]);
     }
     no_failure(be);
+    be->ops->free(be, inputs);
     be->ops->free(be, device);
     be->ops->close(be);
 }
@@ -492,14 +499,21 @@ static void dropout_keeps_what_philox_says_and_scales_it(void **state)
 {
     (void)state;
     crnn_backend *be = open_backend();
-    tensor x = draw(be, 1003, 1, 1);
     const float p = 0.25F;
-    for (int64_t i = 0; i < x.n; i++)
-        x.d[i] = crnn_u01(crnn_philox(5, 9, (uint64_t)i / 4).v[i % 4]) >= p ? x.d[i] / 0.75 : 0;
-    be->ops->dropout(be, x.device, x.device, x.n, p, 5, 9);
-    assert_near(be, "x", &x, 1e-6);
+    const uint64_t step = ((uint64_t)1 << 33) + 9, stream = crnn_rng_stream(CRNN_RNG_DROPOUT, step * 256 + 3);
+    crnn_step_inputs *inputs = be->ops->alloc(be, sizeof *inputs);
+    be->ops->upload(be, inputs, &(crnn_step_inputs){.step = step}, sizeof *inputs);
+    const int64_t sizes[] = {1, 3, 4, 1003, 4096};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        tensor x = draw(be, sizes[k], 1, 1);
+        for (int64_t i = 0; i < x.n; i++)
+            x.d[i] = crnn_u01(crnn_philox(5, stream, (uint64_t)i / 4).v[i % 4]) >= p ? x.d[i] / 0.75 : 0;
+        be->ops->dropout(be, x.device, x.device, x.n, p, 5, inputs, 3);
+        assert_near(be, "x", &x, 1e-6);
+        drop(be, &x);
+    }
     no_failure(be);
-    drop(be, &x);
+    be->ops->free(be, inputs);
     be->ops->close(be);
 }
 
@@ -515,11 +529,13 @@ static void gather_cuts_batches_from_ids_of_either_width(void **state)
         wide[i] = (uint16_t)(i * 1500);
     }
     const int64_t starts[B] = {0, N - T - 1, 13};
+    int64_t *device_starts = be->ops->alloc(be, sizeof starts);
+    be->ops->upload(be, device_starts, starts, sizeof starts);
     void *ids = be->ops->alloc(be, sizeof wide);
     uint16_t *device_x = be->ops->alloc(be, sizeof x), *device_y = be->ops->alloc(be, sizeof y);
     for (int width = 1; width <= 2; width++) {
         be->ops->upload(be, ids, width == 1 ? (void *)narrow : (void *)wide, width == 1 ? sizeof narrow : sizeof wide);
-        be->ops->gather(be, device_x, device_y, ids, width, starts, T, B);
+        be->ops->gather(be, device_x, device_y, ids, width, device_starts, T, B);
         be->ops->download(be, x, device_x, sizeof x);
         be->ops->download(be, y, device_y, sizeof y);
         for (int t = 0; t < T; t++)
@@ -530,8 +546,63 @@ static void gather_cuts_batches_from_ids_of_either_width(void **state)
     }
     no_failure(be);
     be->ops->free(be, ids);
+    be->ops->free(be, device_starts);
     be->ops->free(be, device_x);
     be->ops->free(be, device_y);
+    be->ops->close(be);
+}
+
+static void carrying_copies_unless_the_step_was_not_taken(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_backend();
+    crnn_step_numbers *device = be->ops->alloc(be, sizeof *device);
+    const int64_t sizes[] = {1, 7, 1025};
+    for (size_t k = 0; k < 3 * sizeof sizes / sizeof *sizes; k++) {
+        tensor to = draw(be, sizes[k / 3], 1, 1), from = draw(be, sizes[k / 3], 1, 2);
+        be->ops->upload(be, device, &(crnn_step_numbers){.finite = k % 3 == 1}, sizeof *device);
+        be->ops->carry(be, to.device, from.device, to.n, k % 3 == 2 ? NULL : device);
+        if (k % 3)
+            memcpy(to.d, from.d, (size_t)to.n * sizeof *to.d);
+        assert_near(be, "to", &to, 0);
+        drop(be, &to);
+        drop(be, &from);
+    }
+    no_failure(be);
+    be->ops->free(be, device);
+    be->ops->close(be);
+}
+
+/* A list that was recorded reads what device memory holds when it runs, not when it was recorded. */
+static void a_recorded_list_sees_what_memory_holds_now(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_backend();
+    crnn_step_inputs *inputs = be->ops->alloc(be, sizeof *inputs);
+    tensor x = draw(be, 999, 1, 1), y = make(be, 999);
+    for (uint64_t step = 0; step < 5; step++) {
+        be->ops->upload(be, inputs, &(crnn_step_inputs){.step = step}, sizeof *inputs);
+        if (be->ops->record(be, CRNN_RECORD_TRAIN)) {
+            be->ops->dropout(be, y.device, x.device, x.n, 0.5F, 5, inputs, 1);
+            be->ops->dropout(be, y.device, y.device, x.n, 0.5F, 6, inputs, 1);
+            be->ops->record_end(be, CRNN_RECORD_TRAIN);
+        }
+        uint64_t stream = crnn_rng_stream(CRNN_RNG_DROPOUT, step * 256 + 1);
+        for (int64_t i = 0; i < x.n; i++) {
+            bool both = crnn_u01(crnn_philox(5, stream, (uint64_t)i / 4).v[i % 4]) >= 0.5F &&
+                        crnn_u01(crnn_philox(6, stream, (uint64_t)i / 4).v[i % 4]) >= 0.5F;
+            y.d[i] = both ? 4 * x.d[i] : 0;
+        }
+        assert_near(be, "y", &y, 1e-7);
+        if (step == 2) { /* what was recorded names memory that is gone */
+            drop(be, &y);
+            y = make(be, 999);
+        }
+    }
+    no_failure(be);
+    drop(be, &x);
+    drop(be, &y);
+    be->ops->free(be, inputs);
     be->ops->close(be);
 }
 
@@ -606,6 +677,8 @@ int main(void)
         cmocka_unit_test(a_value_that_is_not_finite_stops_the_update),
         cmocka_unit_test(dropout_keeps_what_philox_says_and_scales_it),
         cmocka_unit_test(gather_cuts_batches_from_ids_of_either_width),
+        cmocka_unit_test(carrying_copies_unless_the_step_was_not_taken),
+        cmocka_unit_test(a_recorded_list_sees_what_memory_holds_now),
         cmocka_unit_test(a_failure_latches_until_it_is_reported),
         cmocka_unit_test(the_same_calls_give_the_same_bits),
     };

@@ -101,16 +101,17 @@ static crnn_status time_sampling(job *j, crnn_error *err)
     float *weights = length ? malloc((size_t)crnn_model_parameters(&j->config.sizes) * sizeof *weights) : NULL;
     if (!weights)
         return CRNN_OK;
-    uint16_t id = 0;
+    enum { GROUP = 64 };
+    uint16_t id = 0, ids[GROUP];
     crnn_status status = crnn_model_get(j->model, CRNN_WEIGHTS, weights, err);
     crnn_sampler *sampler =
         status == CRNN_OK ? crnn_sampler_new(&j->config.sizes, weights, 1, &options, &j->device, err) : NULL;
     status = sampler ? crnn_sampler_prime(sampler, &id, 1, err) : CRNN_ERR_MEMORY;
-    for (int64_t i = 0; status == CRNN_OK && i < length / 5; i++) /* warm up */
-        status = crnn_sampler_next(sampler, &id, err);
+    for (int64_t i = 0; status == CRNN_OK && i < length / 5; i += GROUP) /* warm up */
+        status = crnn_sampler_write(sampler, ids, GROUP, err);
     double begin = now_seconds();
-    for (int64_t i = 0; status == CRNN_OK && i < length; i++)
-        status = crnn_sampler_next(sampler, &id, err);
+    for (int64_t i = 0; status == CRNN_OK && i < length; i += GROUP)
+        status = crnn_sampler_write(sampler, ids, i + GROUP < length ? GROUP : length - i, err);
     j->sample_rate = (double)length / (now_seconds() - begin);
     crnn_sampler_free(sampler);
     free(weights);

@@ -193,30 +193,39 @@ static bool ends_with_stop(const job *j, const uint32_t *text, size_t length)
            memcmp(text + length - j->stop_count, j->stop, j->stop_count * sizeof *text) == 0;
 }
 
+enum { GROUP = 64 };
+
+/* How many characters to draw next: few at first, so that the text begins at once, then as many as a device likes to write in one go. */
+static int64_t next_group(int64_t done, int64_t length)
+{
+    int64_t group = done < GROUP ? done + 1 : GROUP;
+    return group < length - done ? group : length - done;
+}
+
 /* One text, as it is drawn. */
 static int write_one(job *j, int64_t length)
 {
     crnn_error err = {0};
     uint32_t *text = malloc(((size_t)length + 1) * sizeof *text);
+    uint16_t ids[GROUP];
     const uint32_t *codes = crnn_vocab_codes(j->vocab);
-    int status = EXIT_DONE;
+    int status = text ? EXIT_DONE : EXIT_FAILED;
     cli_put_text(stdout, j->prime, j->prime_count, j->raw);
     fflush(stdout);
-    for (int64_t i = 0; text && i < length && !ferror(stdout); i++) {
-        uint16_t id;
-        if (crnn_sampler_next(j->sampler, &id, &err) != CRNN_OK) {
+    for (int64_t done = 0; status == EXIT_DONE && done < length && !ferror(stdout);) {
+        int64_t end = done + next_group(done, length);
+        if (crnn_sampler_write(j->sampler, ids, end - done, &err) != CRNN_OK)
             status = cli_fail("sample", &err);
-            break;
+        for (int64_t first = done; status == EXIT_DONE && done < end;) {
+            text[done] = codes[ids[done - first]];
+            cli_put_text(stdout, &text[done], 1, j->raw);
+            if (ends_with_stop(j, text, (size_t)++done))
+                length = end = done;
         }
-        text[i] = codes[id];
-        cli_put_text(stdout, &codes[id], 1, j->raw);
-        if (i % 16 == 15 || codes[id] == '\n')
-            fflush(stdout);
-        if (ends_with_stop(j, text, (size_t)i + 1))
-            break;
+        fflush(stdout);
     }
     free(text);
-    return text ? status : EXIT_FAILED;
+    return status;
 }
 
 /* Several at once: drawn together, printed one after another with a line between them. */
@@ -224,23 +233,26 @@ static int write_many(job *j, int64_t length, int32_t count)
 {
     crnn_error err = {0};
     const uint32_t *codes = crnn_vocab_codes(j->vocab);
-    uint16_t *ids = malloc((size_t)count * sizeof *ids);
+    uint16_t *ids = malloc((size_t)count * GROUP * sizeof *ids);
     uint32_t *texts = calloc((size_t)count * (size_t)(length + 1), sizeof *texts);
     size_t *lengths = calloc((size_t)count, sizeof *lengths);
     bool *ended = calloc((size_t)count, sizeof *ended);
     int status = ids && texts && lengths && ended ? EXIT_DONE : EXIT_FAILED;
     int32_t open = count;
-    for (int64_t i = 0; status == EXIT_DONE && i < length && open > 0; i++) {
-        if (crnn_sampler_next(j->sampler, ids, &err) != CRNN_OK)
+    for (int64_t done = 0; status == EXIT_DONE && done < length && open > 0;) {
+        int64_t group = next_group(done, length);
+        if (crnn_sampler_write(j->sampler, ids, group, &err) != CRNN_OK)
             status = cli_fail("sample", &err);
-        for (int32_t k = 0; status == EXIT_DONE && k < count; k++) {
-            uint32_t *text = texts + (int64_t)k * (length + 1);
+        for (int64_t i = 0; status == EXIT_DONE && i < group * count; i++) {
+            int64_t k = i % count;
+            uint32_t *text = texts + k * (length + 1);
             if (ended[k])
                 continue;
-            text[lengths[k]++] = codes[ids[k]];
+            text[lengths[k]++] = codes[ids[i]];
             ended[k] = ends_with_stop(j, text, lengths[k]);
             open -= ended[k];
         }
+        done += group;
     }
     for (int32_t k = 0; status == EXIT_DONE && k < count; k++) {
         if (k)

@@ -264,12 +264,13 @@ static void show_text(job *j, crnn_model *model, int64_t length)
     crnn_error err = {0};
     float *weights = malloc((size_t)crnn_model_parameters(&config->sizes) * sizeof *weights);
     crnn_sampler *sampler = NULL;
-    uint16_t id = crnn_vocab_id(vocab, '\n') == CRNN_NO_ID ? 0 : crnn_vocab_id(vocab, '\n');
+    uint16_t id = crnn_vocab_id(vocab, '\n') == CRNN_NO_ID ? 0 : crnn_vocab_id(vocab, '\n'), ids[50];
     if (weights && crnn_model_get(model, CRNN_WEIGHTS, weights, &err) == CRNN_OK)
         sampler = crnn_sampler_new(&config->sizes, weights, 1, &options, &j->device, &err);
     if (sampler && crnn_sampler_prime(sampler, &id, 1, &err) == CRNN_OK)
-        for (int64_t i = 0; i < length && crnn_sampler_next(sampler, &id, &err) == CRNN_OK; i++)
-            cli_put_text(stderr, crnn_vocab_codes(vocab) + id, 1, false);
+        for (int64_t i = 0; i < length && crnn_sampler_write(sampler, ids, 50, &err) == CRNN_OK; i += 50)
+            for (int k = 0; k < 50; k++)
+                cli_put_text(stderr, crnn_vocab_codes(vocab) + ids[k], 1, false);
     fputc('\n', stderr);
     crnn_sampler_free(sampler);
     free(weights);

@@ -3,60 +3,17 @@
 #include "host/base/memory.h"
 #include "host/base/rng.h"
 #include "host/model/init.h"
-#include "kernels/backend.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { MAX_LAYERS = 64, ALIGN_FLOATS = 16 };
-
-/* Rows of `bench`'s table, in the order of a step. */
-typedef enum {
-    OP_GATHER,
-    OP_GRU,
-    OP_DROPOUT,
-    OP_LOGITS,
-    OP_LOSS,
-    OP_LOGITS_BACKWARD,
-    OP_GRU_BACKWARD,
-    OP_DROPOUT_BACKWARD,
-    OP_NORM,
-    OP_ADAM,
-    OP_COUNT
-} op_row;
+enum { ALIGN_FLOATS = 16 };
 
 static const char *const op_names[OP_COUNT] = {
     "gather",          "gru forward",  "dropout forward",  "logits forward", "softmax and loss",
     "logits backward", "gru backward", "dropout backward", "gradient norm",  "adam",
-};
-
-struct crnn_model {
-    crnn_model_config config;
-    crnn_device_info device;
-    crnn_backend *be;
-    crnn_gru *gru[MAX_LAYERS];
-
-    /* One arena a role, all of the same private layout: embeddings, each layer's block, dense kernel, dense bias. */
-    float *arena[4]; /* by crnn_role; gradients and moments only where training */
-    int64_t embeddings, layer[MAX_LAYERS], dense_kernel, dense_bias, floats;
-
-    uint16_t *x, *y;                         /* [T,B] */
-    float *hs[MAX_LAYERS];                   /* [T,B,H] */
-    float *dropped[MAX_LAYERS];              /* [T,B,H] input of layer l, where there is dropout */
-    float *logits;                           /* [T,B,V], then their gradient */
-    float *dhs, *dx;                         /* [T,B,H] */
-    float *state, *next_state, *saved_state; /* [L,B,H] */
-    crnn_step_numbers *numbers;
-
-    void *text; /* on the device */
-    crnn_ids ids;
-
-    uint16_t *host_x, *host_y; /* [T,B] for evaluation */
-    crnn_op_time ops[OP_COUNT];
-    bool timing;
-    double mark;
 };
 
 static double now_seconds(void)
@@ -67,7 +24,7 @@ static double now_seconds(void)
 }
 
 /* Called after each op: where ops are timed, waits for it and books the time since the last one. */
-static void book(crnn_model *model, op_row row, double flop)
+static void book(crnn_model *model, crnn_op_row row, double flop)
 {
     if (!model->timing)
         return;
@@ -156,6 +113,8 @@ static void make_memory(crnn_model *model)
         model->arena[role] = device_floats(model, model->floats, 1);
     model->x = ops->alloc(model->be, (size_t)TB * sizeof(uint16_t));
     model->y = ops->alloc(model->be, (size_t)TB * sizeof(uint16_t));
+    model->starts = ops->alloc(model->be, (size_t)B * sizeof *model->starts);
+    model->inputs = ops->alloc(model->be, sizeof *model->inputs);
     model->numbers = ops->alloc(model->be, sizeof *model->numbers);
     for (int l = 0; l < L; l++) {
         model->hs[l] = device_floats(model, TB, H);
@@ -176,12 +135,12 @@ static void make_memory(crnn_model *model)
 static crnn_status check_config(const crnn_model_config *c, crnn_error *err)
 {
     const crnn_model_sizes *s = &c->sizes;
-    if (s->V < 1 || s->V > CRNN_MAX_VOCAB || s->E < 1 || s->H < 1 || s->L < 1 || s->L > MAX_LAYERS || c->B < 1 ||
+    if (s->V < 1 || s->V > CRNN_MAX_VOCAB || s->E < 1 || s->H < 1 || s->L < 1 || s->L > CRNN_MAX_LAYERS || c->B < 1 ||
         c->T < 1)
         return crnn_fail(err, CRNN_ERR_ARGUMENT,
                          "impossible model: vocabulary %d (1 to %d), embedding %d, units %d, layers %d (1 to %d), "
                          "batch %d, length %d",
-                         s->V, CRNN_MAX_VOCAB, s->E, s->H, s->L, MAX_LAYERS, c->B, c->T);
+                         s->V, CRNN_MAX_VOCAB, s->E, s->H, s->L, CRNN_MAX_LAYERS, c->B, c->T);
     if (!(s->dropout >= 0 && s->dropout < 1))
         return crnn_fail(err, CRNN_ERR_ARGUMENT, "dropout must lie in [0, 1), not %g", (double)s->dropout);
     return CRNN_OK;
@@ -236,14 +195,14 @@ void crnn_model_free(crnn_model *model)
         const crnn_backend_ops *ops = model->be->ops;
         for (int role = 0; role < 4; role++)
             ops->free(model->be, model->arena[role]);
-        for (int l = 0; l < MAX_LAYERS; l++) {
+        for (int l = 0; l < CRNN_MAX_LAYERS; l++) {
             if (model->gru[l])
                 ops->gru_free(model->gru[l]);
             ops->free(model->be, model->hs[l]);
             ops->free(model->be, model->dropped[l]);
         }
-        void *rest[] = {model->x,  model->y,     model->numbers,    model->logits,      model->dhs,
-                        model->dx, model->state, model->next_state, model->saved_state, model->text};
+        void *rest[] = {model->x,   model->y,  model->starts, model->inputs,     model->numbers,     model->logits,
+                        model->dhs, model->dx, model->state,  model->next_state, model->saved_state, model->text};
         for (size_t i = 0; i < sizeof rest / sizeof *rest; i++)
             ops->free(model->be, rest[i]);
         ops->close(model->be);
@@ -370,13 +329,8 @@ static int64_t state_offset(const crnn_model *model, int l)
     return (int64_t)l * model->config.B * model->config.sizes.H;
 }
 
-static uint64_t dropout_stream(int64_t step, int l)
-{
-    return crnn_rng_stream(CRNN_RNG_DROPOUT, (uint64_t)step * 256 + (uint64_t)l);
-}
-
-/* x [T,B] -> logits [T,B,V], state -> next_state. drop: with dropout between the layers, masks numbered by step. */
-static void forward(crnn_model *model, bool drop, int64_t step)
+/* x [T,B] -> logits [T,B,V], state -> next_state. drop: with dropout between the layers. */
+static void forward(crnn_model *model, bool drop)
 {
     const crnn_backend_ops *ops = model->be->ops;
     const crnn_model_sizes *s = &model->config.sizes;
@@ -385,7 +339,7 @@ static void forward(crnn_model *model, bool drop, int64_t step)
     for (int l = 0; l < s->L; l++) {
         if (l && drop) {
             ops->dropout(model->be, model->dropped[l], model->hs[l - 1], TB * s->H, s->dropout, model->config.seed,
-                         dropout_stream(step, l));
+                         model->inputs, l);
             book(model, OP_DROPOUT, 0);
         }
         crnn_gru_input in = layer_input(model, l, drop);
@@ -400,7 +354,7 @@ static void forward(crnn_model *model, bool drop, int64_t step)
 }
 
 /* logits hold their gradient; fills the gradient arena. */
-static void backward(crnn_model *model, bool drop, int64_t step)
+static void backward(crnn_model *model, bool drop)
 {
     const crnn_backend_ops *ops = model->be->ops;
     const crnn_model_sizes *s = &model->config.sizes;
@@ -416,7 +370,7 @@ static void backward(crnn_model *model, bool drop, int64_t step)
                           model->state + state_offset(model, l), w + model->layer[l]);
         book(model, OP_GRU_BACKWARD, ops->gru_flop(model->gru[l], true));
         if (l && drop) {
-            ops->dropout(model->be, dx, dx, TB * s->H, s->dropout, model->config.seed, dropout_stream(step, l));
+            ops->dropout(model->be, dx, dx, TB * s->H, s->dropout, model->config.seed, model->inputs, l);
             book(model, OP_DROPOUT_BACKWARD, 0);
         }
         float *swap = dhs; /* what came out of this layer goes into the one below */
@@ -425,11 +379,23 @@ static void backward(crnn_model *model, bool drop, int64_t step)
     }
 }
 
-static void swap_states(crnn_model *model)
+/* next_state -> state. numbers: of the step that must have been taken, or NULL. */
+static void carry(crnn_model *model, const crnn_step_numbers *numbers)
 {
-    float *swap = model->state;
-    model->state = model->next_state;
-    model->next_state = swap;
+    const crnn_model_config *c = &model->config;
+    int64_t n = (int64_t)c->sizes.L * c->B * c->sizes.H;
+    model->be->ops->carry(model->be, model->state, model->next_state, n, numbers);
+}
+
+bool crnn_model_record(crnn_model *model, crnn_record list)
+{
+    return model->timing || model->be->ops->record(model->be, list);
+}
+
+void crnn_model_record_end(crnn_model *model, crnn_record list)
+{
+    if (!model->timing)
+        model->be->ops->record_end(model->be, list);
 }
 
 static crnn_status read_numbers(crnn_model *model, crnn_step_result *result, crnn_error *err)
@@ -445,28 +411,31 @@ static crnn_status read_numbers(crnn_model *model, crnn_step_result *result, crn
     return status;
 }
 
+static void upload_inputs(crnn_model *model, const crnn_update *u)
+{
+    double rate = (double)u->lr * sqrt(1 - pow((double)u->beta2, (double)u->count)) /
+                  (1 - pow((double)u->beta1, (double)u->count));
+    crnn_step_inputs inputs = {{(float)rate, u->beta1, u->beta2, u->epsilon, u->clip, u->lr * u->weight_decay},
+                               (uint64_t)u->step};
+    model->be->ops->upload(model->be, model->inputs, &inputs, sizeof inputs);
+}
+
 /* The whole step on x, y that are on the device. */
-static crnn_status train_step(crnn_model *model, const crnn_update *u, crnn_step_result *result, crnn_error *err)
+static void train_step(crnn_model *model)
 {
     const crnn_backend_ops *ops = model->be->ops;
     int64_t TB = (int64_t)model->config.T * model->config.B;
     bool drop = model->config.sizes.dropout > 0;
-    forward(model, drop, u->step);
+    forward(model, drop);
     ops->softmax_xent(model->be, model->numbers, model->logits, model->y, TB, model->config.sizes.V, 1.0F / (float)TB);
     book(model, OP_LOSS, 0);
-    backward(model, drop, u->step);
+    backward(model, drop);
     ops->norm(model->be, model->numbers, model->arena[CRNN_GRADIENTS], model->floats);
     book(model, OP_NORM, 0);
-    double rate = (double)u->lr * sqrt(1 - pow((double)u->beta2, (double)u->count)) /
-                  (1 - pow((double)u->beta1, (double)u->count));
-    crnn_adam hyper = {(float)rate, u->beta1, u->beta2, u->epsilon, u->clip, u->lr * u->weight_decay};
     ops->adam(model->be, model->arena[CRNN_WEIGHTS], model->arena[CRNN_ADAM_M], model->arena[CRNN_ADAM_V],
-              model->arena[CRNN_GRADIENTS], model->floats, &hyper, model->numbers);
+              model->arena[CRNN_GRADIENTS], model->floats, model->inputs, model->numbers);
+    carry(model, model->numbers);
     book(model, OP_ADAM, 0);
-    crnn_status status = read_numbers(model, result, err);
-    if (status == CRNN_OK && result->finite)
-        swap_states(model); /* a step that was not taken carries nothing */
-    return status;
 }
 
 crnn_update crnn_update_default(void)
@@ -484,10 +453,16 @@ crnn_status crnn_model_train(crnn_model *model, const int64_t *starts, const crn
         if (starts[b] < 0 || starts[b] > model->ids.count - 1 - c->T)
             return crnn_fail(err, CRNN_ERR_ARGUMENT, "row %d begins at character %lld, outside the text", b,
                              (long long)starts[b]);
+    upload_inputs(model, update);
+    model->be->ops->upload(model->be, model->starts, starts, (size_t)c->B * sizeof *starts);
     model->mark = now_seconds();
-    model->be->ops->gather(model->be, model->x, model->y, model->text, model->ids.width, starts, c->T, c->B);
-    book(model, OP_GATHER, 0);
-    return train_step(model, update, result, err);
+    if (crnn_model_record(model, CRNN_RECORD_TRAIN)) {
+        model->be->ops->gather(model->be, model->x, model->y, model->text, model->ids.width, model->starts, c->T, c->B);
+        book(model, OP_GATHER, 0);
+        train_step(model);
+        crnn_model_record_end(model, CRNN_RECORD_TRAIN);
+    }
+    return read_numbers(model, result, err);
 }
 
 static crnn_status check_ids(const crnn_model *model, const uint16_t *x, const uint16_t *y, crnn_error *err)
@@ -519,21 +494,21 @@ crnn_status crnn_model_train_ids(crnn_model *model, const uint16_t *x, const uin
     crnn_status status = check_ids(model, x, y, err);
     if (status != CRNN_OK)
         return status;
-    model->mark = now_seconds();
+    upload_inputs(model, update);
     upload_ids(model, model->x, x);
     upload_ids(model, model->y, y);
-    return train_step(model, update, result, err);
+    model->mark = now_seconds();
+    if (crnn_model_record(model, CRNN_RECORD_TRAIN_IDS)) {
+        train_step(model);
+        crnn_model_record_end(model, CRNN_RECORD_TRAIN_IDS);
+    }
+    return read_numbers(model, result, err);
 }
 
-crnn_status crnn_model_forward(crnn_model *model, const uint16_t *x, float *logits, crnn_error *err)
+void crnn_model_forward(crnn_model *model)
 {
-    const crnn_model_config *c = &model->config;
-    size_t values = (size_t)c->T * (size_t)c->B * (size_t)c->sizes.V;
-    upload_ids(model, model->x, x);
-    forward(model, false, 0);
-    swap_states(model);
-    model->be->ops->download(model->be, logits, model->logits, values * sizeof(float));
-    return model->be->ops->sync(model->be, err);
+    forward(model, false);
+    carry(model, NULL);
 }
 
 crnn_status crnn_model_eval_ids(crnn_model *model, const uint16_t *x, const uint16_t *y, crnn_step_result *result,
@@ -544,17 +519,19 @@ crnn_status crnn_model_eval_ids(crnn_model *model, const uint16_t *x, const uint
     crnn_status status = check_ids(model, x, y, err);
     if (status != CRNN_OK)
         return status;
-    model->mark = now_seconds();
     upload_ids(model, model->x, x);
     upload_ids(model, model->y, y);
-    forward(model, false, 0);
-    if (logits)
+    model->mark = now_seconds();
+    if (crnn_model_record(model, CRNN_RECORD_EVALUATE)) {
+        crnn_model_forward(model);
+        model->be->ops->softmax_xent(model->be, model->numbers, model->logits, model->y, TB, c->sizes.V, 0);
+        book(model, OP_LOSS, 0);
+        crnn_model_record_end(model, CRNN_RECORD_EVALUATE);
+    }
+    if (logits) /* scale 0 has left them as they were */
         model->be->ops->download(model->be, logits, model->logits, (size_t)TB * (size_t)c->sizes.V * sizeof(float));
-    model->be->ops->softmax_xent(model->be, model->numbers, model->logits, model->y, TB, c->sizes.V, 0);
-    book(model, OP_LOSS, 0);
     status = read_numbers(model, result, err);
     result->grad_norm = 0;
-    swap_states(model);
     return status;
 }
 

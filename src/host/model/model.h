@@ -1,10 +1,60 @@
-/* model.h - what the rest of F4 sees of a model beside <crnn/model.h>. */
+/* model.h - a model as the rest of F4 sees it: the sampler puts its own ops between the model's. */
 #ifndef CRNN_MODEL_MODEL_H
 #define CRNN_MODEL_MODEL_H
 
+#include "kernels/backend.h"
 #include <crnn/model.h>
 
-/* Forward alone, from and into the carried state. x: [T,B] on the host, logits: [T,B,V] on the host. */
-crnn_status crnn_model_forward(crnn_model *model, const uint16_t *x, float *logits, crnn_error *err);
+enum { CRNN_MAX_LAYERS = 64 };
+
+/* Rows of `bench`'s table, in the order of a step. */
+typedef enum {
+    OP_GATHER,
+    OP_GRU,
+    OP_DROPOUT,
+    OP_LOGITS,
+    OP_LOSS,
+    OP_LOGITS_BACKWARD,
+    OP_GRU_BACKWARD,
+    OP_DROPOUT_BACKWARD,
+    OP_NORM,
+    OP_ADAM,
+    OP_COUNT
+} crnn_op_row;
+
+struct crnn_model {
+    crnn_model_config config;
+    crnn_device_info device;
+    crnn_backend *be;
+    crnn_gru *gru[CRNN_MAX_LAYERS];
+
+    /* One arena a role, all of the same private layout: embeddings, each layer's block, dense kernel, dense bias. */
+    float *arena[4]; /* by crnn_role; gradients and moments only where training */
+    int64_t embeddings, layer[CRNN_MAX_LAYERS], dense_kernel, dense_bias, floats;
+
+    uint16_t *x, *y;                         /* [T,B] */
+    int64_t *starts;                         /* [B] */
+    float *hs[CRNN_MAX_LAYERS];              /* [T,B,H] */
+    float *dropped[CRNN_MAX_LAYERS];         /* [T,B,H] input of layer l, where there is dropout */
+    float *logits;                           /* [T,B,V], then their gradient */
+    float *dhs, *dx;                         /* [T,B,H] */
+    float *state, *next_state, *saved_state; /* [L,B,H] */
+    crnn_step_inputs *inputs;
+    crnn_step_numbers *numbers;
+
+    void *text; /* on the device */
+    crnn_ids ids;
+
+    uint16_t *host_x, *host_y; /* [T,B] for evaluation */
+    crnn_op_time ops[OP_COUNT];
+    bool timing;
+    double mark;
+};
+
+/* Queues a forward pass without dropout: x on the device -> logits on the device, from and into the carried state. */
+void crnn_model_forward(crnn_model *model);
+/* record() of the backend, but where ops are timed, which cannot be where they are recorded. */
+bool crnn_model_record(crnn_model *model, crnn_record list);
+void crnn_model_record_end(crnn_model *model, crnn_record list);
 
 #endif

@@ -1,21 +1,23 @@
-/* The sampler: a model of one character a step, and a draw from what it says. */
+/* The sampler: a model of one character a step, and a draw from what it says; texts stay on the device until they are asked for. */
 #include "host/base/memory.h"
-#include "host/base/rng.h"
-#include "host/model/draw.h"
 #include "host/model/model.h"
 #include <crnn/sample.h>
 #include <stdlib.h>
+
+enum { RING = 64 }; /* characters of each text that are drawn before the host reads them */
 
 struct crnn_sampler {
     crnn_model *model; /* T = 1, B = count */
     crnn_sample_options options;
     int32_t count, V;
-    uint64_t drawn;          /* draws made of each text */
-    bool primed;             /* logits are those that follow what was run */
-    float *logits;           /* [count,V] */
-    float *p;                /* [V] */
-    crnn_candidate *scratch; /* [V] */
-    uint16_t *ids;           /* [count] */
+    int64_t drawn; /* draws made of each text, as the host counts them */
+    bool primed;   /* logits are those that follow what was run */
+    uint16_t *ids; /* [count] on the host */
+
+    /* On the device. */
+    float *p;            /* [count,V] */
+    uint16_t *written;   /* [RING,count] */
+    uint64_t *next_draw; /* [1] */
 };
 
 crnn_sample_options crnn_sample_options_default(void)
@@ -48,12 +50,13 @@ crnn_sampler *crnn_sampler_new(const crnn_model_sizes *sizes, const float *weigh
     sampler->model = crnn_model_new(&config, device, err);
     if (!sampler->model || crnn_model_set(sampler->model, CRNN_WEIGHTS, weights, err) != CRNN_OK)
         goto fail;
-    size_t V = (size_t)sizes->V;
-    sampler->logits = crnn_alloc(V * (size_t)count, sizeof *sampler->logits, "logits", err);
-    sampler->p = crnn_alloc(V, sizeof *sampler->p, "probabilities", err);
-    sampler->scratch = crnn_alloc(V, sizeof *sampler->scratch, "candidates", err);
-    sampler->ids = crnn_alloc((size_t)count, sizeof *sampler->ids, "characters", err);
-    if (!sampler->logits || !sampler->p || !sampler->scratch || !sampler->ids)
+    crnn_backend *be = sampler->model->be;
+    size_t n = (size_t)count;
+    sampler->p = be->ops->alloc(be, n * (size_t)sizes->V * sizeof *sampler->p);
+    sampler->written = be->ops->alloc(be, n * RING * sizeof *sampler->written);
+    sampler->next_draw = be->ops->alloc(be, sizeof *sampler->next_draw);
+    sampler->ids = crnn_alloc(n, sizeof *sampler->ids, "characters", err);
+    if (be->ops->sync(be, err) != CRNN_OK || !sampler->ids)
         goto fail;
     return sampler;
 fail:
@@ -65,28 +68,35 @@ void crnn_sampler_free(crnn_sampler *sampler)
 {
     if (!sampler)
         return;
+    if (sampler->model) {
+        crnn_backend *be = sampler->model->be;
+        be->ops->free(be, sampler->p);
+        be->ops->free(be, sampler->written);
+        be->ops->free(be, sampler->next_draw);
+    }
     crnn_model_free(sampler->model);
-    free(sampler->logits);
-    free(sampler->p);
-    free(sampler->scratch);
     free(sampler->ids);
     free(sampler);
 }
 
 crnn_status crnn_sampler_prime(crnn_sampler *sampler, const uint16_t *ids, int64_t n, crnn_error *err)
 {
+    crnn_model *model = sampler->model;
+    crnn_backend *be = model->be;
     for (int64_t i = 0; i < n; i++)
         if (ids[i] >= sampler->V)
             return crnn_fail(err, CRNN_ERR_ARGUMENT, "id %d of the prime is not below %d", ids[i], sampler->V);
     for (int64_t i = 0; i < n; i++) {
         for (int32_t k = 0; k < sampler->count; k++)
             sampler->ids[k] = ids[i];
-        crnn_status status = crnn_model_forward(sampler->model, sampler->ids, sampler->logits, err);
-        if (status != CRNN_OK)
-            return status;
+        be->ops->upload(be, model->x, sampler->ids, (size_t)sampler->count * sizeof *sampler->ids);
+        if (crnn_model_record(model, CRNN_RECORD_FORWARD)) {
+            crnn_model_forward(model);
+            crnn_model_record_end(model, CRNN_RECORD_FORWARD);
+        }
         sampler->primed = true;
     }
-    return CRNN_OK;
+    return be->ops->sync(be, err);
 }
 
 static crnn_status need_prime(const crnn_sampler *sampler, crnn_error *err)
@@ -99,32 +109,58 @@ static crnn_status need_prime(const crnn_sampler *sampler, crnn_error *err)
 
 crnn_status crnn_sampler_probabilities(crnn_sampler *sampler, float *p, crnn_error *err)
 {
+    crnn_model *model = sampler->model;
+    crnn_backend *be = model->be;
     crnn_status status = need_prime(sampler, err);
-    for (int32_t k = 0; k < sampler->count && status == CRNN_OK; k++)
-        crnn_probabilities(p + (int64_t)k * sampler->V, sampler->logits + (int64_t)k * sampler->V, sampler->V,
-                           &sampler->options, sampler->scratch);
+    if (status != CRNN_OK)
+        return status;
+    be->ops->probabilities(be, sampler->p, model->logits, sampler->count, sampler->V, &sampler->options);
+    be->ops->download(be, p, sampler->p, (size_t)sampler->count * (size_t)sampler->V * sizeof *p);
+    return be->ops->sync(be, err);
+}
+
+/* Queues the draw of one character of each text, and its way through the model. */
+static void write_one(crnn_sampler *sampler)
+{
+    crnn_model *model = sampler->model;
+    crnn_backend *be = model->be;
+    if (!crnn_model_record(model, CRNN_RECORD_WRITE))
+        return;
+    be->ops->probabilities(be, sampler->p, model->logits, sampler->count, sampler->V, &sampler->options);
+    be->ops->pick(be, model->x, sampler->written, sampler->next_draw, sampler->p, sampler->count, sampler->V, RING,
+                  sampler->options.seed);
+    crnn_model_forward(model);
+    crnn_model_record_end(model, CRNN_RECORD_WRITE);
+}
+
+crnn_status crnn_sampler_write(crnn_sampler *sampler, uint16_t *ids, int64_t n, crnn_error *err)
+{
+    crnn_backend *be = sampler->model->be;
+    crnn_status status = need_prime(sampler, err);
+    while (n > 0 && status == CRNN_OK) {
+        int64_t first = sampler->drawn % RING, some = n < RING - first ? n : RING - first,
+                values = some * sampler->count;
+        for (int64_t i = 0; i < some; i++)
+            write_one(sampler);
+        be->ops->download(be, ids, sampler->written + first * sampler->count, (size_t)values * sizeof *ids);
+        status = be->ops->sync(be, err);
+        sampler->drawn += some;
+        ids += values;
+        n -= some;
+    }
     return status;
 }
 
 crnn_status crnn_sampler_next(crnn_sampler *sampler, uint16_t *ids, crnn_error *err)
 {
-    crnn_status status = need_prime(sampler, err);
-    if (status != CRNN_OK)
-        return status;
-    for (int32_t k = 0; k < sampler->count; k++) {
-        uint64_t stream = crnn_rng_stream(CRNN_RNG_SAMPLE, (uint64_t)k);
-        float u = crnn_u01(crnn_philox(sampler->options.seed, stream, sampler->drawn).v[0]);
-        crnn_probabilities(sampler->p, sampler->logits + (int64_t)k * sampler->V, sampler->V, &sampler->options,
-                           sampler->scratch);
-        ids[k] = crnn_pick(sampler->p, sampler->V, u);
-    }
-    sampler->drawn++;
-    return crnn_model_forward(sampler->model, ids, sampler->logits, err);
+    return crnn_sampler_write(sampler, ids, 1, err);
 }
 
 crnn_status crnn_sampler_reset(crnn_sampler *sampler, crnn_error *err)
 {
+    crnn_backend *be = sampler->model->be;
     sampler->drawn = 0;
     sampler->primed = false;
+    be->ops->zero(be, sampler->next_draw, sizeof *sampler->next_draw);
     return crnn_model_set_state(sampler->model, NULL, err);
 }

@@ -1,6 +1,7 @@
-/* adam.c - the norm of the gradients and the update. */
+/* adam.c - the norm of the gradients, the update, and the state that a step hands on. */
 #include "kernels/cpu/cpu.h"
 #include <math.h>
+#include <string.h>
 
 enum { chunks = 256 }; /* fixed, so that the sum's order does not depend on the threads */
 
@@ -43,10 +44,11 @@ CRNN_CLONES static void update(float *restrict w, float *restrict m, float *rest
     }
 }
 
-void crnn_cpu_adam(crnn_backend *be, float *w, float *m, float *v, const float *g, int64_t n, const crnn_adam *hyper,
-                   const crnn_step_numbers *numbers)
+void crnn_cpu_adam(crnn_backend *be, float *w, float *m, float *v, const float *g, int64_t n,
+                   const crnn_step_inputs *inputs, const crnn_step_numbers *numbers)
 {
     crnn_cpu *cpu = crnn_cpu_of(be);
+    const crnn_adam *hyper = &inputs->adam;
     if (!crnn_cpu_begin(cpu, "adam") || !numbers->finite)
         return;
     double norm = sqrt(numbers->norm_squared);
@@ -57,4 +59,10 @@ void crnn_cpu_adam(crnn_backend *be, float *w, float *m, float *v, const float *
         update(w + from, m + from, v + from, g + from, to - from, hyper, scale);
     }
     crnn_cpu_touched(cpu, w, (size_t)n * sizeof *w);
+}
+
+void crnn_cpu_carry(crnn_backend *be, float *to, const float *from, int64_t n, const crnn_step_numbers *numbers)
+{
+    if (crnn_cpu_begin(crnn_cpu_of(be), "carry") && (!numbers || numbers->finite))
+        memcpy(to, from, (size_t)n * sizeof *to);
 }

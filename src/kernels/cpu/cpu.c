@@ -104,8 +104,21 @@ static int64_t cpu_memory(crnn_backend *be)
     return crnn_cpu_of(be)->memory;
 }
 
+/* Nothing is gained by keeping ops: issuing them costs nothing here. */
+static bool cpu_record(crnn_backend *be, crnn_record list)
+{
+    (void)be, (void)list;
+    return true;
+}
+
+static void cpu_record_end(crnn_backend *be, crnn_record list)
+{
+    (void)be, (void)list;
+}
+
 static void cpu_close(crnn_backend *be)
 {
+    free(crnn_cpu_of(be)->candidates);
     free(be);
 }
 
@@ -126,6 +139,8 @@ static const crnn_backend_ops cpu_ops = {
     .copy = cpu_copy,
     .zero = cpu_zero,
     .memory = cpu_memory,
+    .record = cpu_record,
+    .record_end = cpu_record_end,
     .gather = crnn_cpu_gather,
     .embed = crnn_cpu_embed,
     .embed_backward = crnn_cpu_embed_backward,
@@ -143,6 +158,9 @@ static const crnn_backend_ops cpu_ops = {
     .softmax_xent = crnn_cpu_softmax_xent,
     .norm = crnn_cpu_norm,
     .adam = crnn_cpu_adam,
+    .carry = crnn_cpu_carry,
+    .probabilities = crnn_cpu_probabilities,
+    .pick = crnn_cpu_pick,
     .peak_rate = crnn_cpu_peak_rate,
 };
 

@@ -26,6 +26,8 @@ typedef struct {
     crnn_error failure;        /* the first since the last sync; status CRNN_OK: none */
     int64_t memory;            /* bytes allocated */
     crnn_gru *layers;          /* all layers, so that a write to weights makes what they prepared stale */
+    void *candidates;          /* scratch of probabilities, for candidate_room characters */
+    int32_t candidate_room;
 } crnn_cpu;
 
 static inline crnn_cpu *crnn_cpu_of(crnn_backend *be)
@@ -102,7 +104,8 @@ double crnn_cpu_gru_flop(const crnn_gru *g, bool backward);
 /* The next layer of the backend's list; called by crnn_cpu_touched. */
 crnn_gru *crnn_cpu_gru_touched(crnn_gru *g, const char *memory, size_t bytes);
 
-void crnn_cpu_dropout(crnn_backend *be, float *y, const float *x, int64_t n, float p, uint64_t seed, uint64_t stream);
+void crnn_cpu_dropout(crnn_backend *be, float *y, const float *x, int64_t n, float p, uint64_t seed,
+                      const crnn_step_inputs *inputs, int32_t layer);
 void crnn_cpu_linear(crnn_backend *be, float *y, const float *x, const float *W, const float *b, int64_t n, int32_t H,
                      int32_t V);
 void crnn_cpu_linear_backward(crnn_backend *be, float *dx, float *dW, float *db, const float *dy, const float *x,
@@ -110,8 +113,13 @@ void crnn_cpu_linear_backward(crnn_backend *be, float *dx, float *dW, float *db,
 void crnn_cpu_softmax_xent(crnn_backend *be, crnn_step_numbers *numbers, float *z, const uint16_t *y, int64_t n,
                            int32_t V, float scale);
 void crnn_cpu_norm(crnn_backend *be, crnn_step_numbers *numbers, const float *g, int64_t n);
-void crnn_cpu_adam(crnn_backend *be, float *w, float *m, float *v, const float *g, int64_t n, const crnn_adam *hyper,
-                   const crnn_step_numbers *numbers);
+void crnn_cpu_adam(crnn_backend *be, float *w, float *m, float *v, const float *g, int64_t n,
+                   const crnn_step_inputs *inputs, const crnn_step_numbers *numbers);
+void crnn_cpu_carry(crnn_backend *be, float *to, const float *from, int64_t n, const crnn_step_numbers *numbers);
+void crnn_cpu_probabilities(crnn_backend *be, float *p, const float *z, int64_t n, int32_t V,
+                            const crnn_sample_options *options);
+void crnn_cpu_pick(crnn_backend *be, uint16_t *ids, uint16_t *written, uint64_t *drawn, const float *p, int64_t n,
+                   int32_t V, int32_t ring, uint64_t seed);
 double crnn_cpu_peak_rate(crnn_backend *be);
 
 #endif

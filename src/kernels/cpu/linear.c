@@ -26,10 +26,12 @@ void crnn_cpu_linear_backward(crnn_backend *be, float *dx, float *dW, float *db,
     crnn_cpu_column_sums(cpu, db, dy, V, n, V);
 }
 
-void crnn_cpu_dropout(crnn_backend *be, float *y, const float *x, int64_t n, float p, uint64_t seed, uint64_t stream)
+void crnn_cpu_dropout(crnn_backend *be, float *y, const float *x, int64_t n, float p, uint64_t seed,
+                      const crnn_step_inputs *inputs, int32_t layer)
 {
     if (!crnn_cpu_begin(crnn_cpu_of(be), "dropout"))
         return;
+    uint64_t stream = crnn_rng_stream(CRNN_RNG_DROPOUT, inputs->step * 256 + (uint64_t)layer);
     float scale = 1.0F / (1.0F - p);
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i += 4) {
