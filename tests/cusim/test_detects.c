@@ -72,6 +72,7 @@ MISTAKE(shared_race, planted_shared_race(p))
 MISTAKE(shared_reuse, planted_shared_reuse(p))
 MISTAKE(warp_race, planted_warp_race(p))
 MISTAKE(float_atomic, planted_float_atomic_as_flag((float *)p, p + 8))
+MISTAKE(hand_over, planted_hand_over(p, (unsigned *)p + 64))
 MISTAKE(copy_wait, planted_copy_wait(p, p + 128))
 MISTAKE(out_of_bounds, planted_copy(p, p + 1024 - 16, 17, NULL))
 MISTAKE(misaligned_load, planted_misaligned_load((float *)p, (float *)p + 4))
@@ -133,6 +134,7 @@ static void races_within_a_grid(void **state)
     finds(shared_reuse, "data race: ", "planted.cu");
     finds(warp_race, "data race: ", "planted.cu");
     finds(float_atomic, "data race: ", "planted.cu");
+    finds(hand_over, "data race: read after write", "planted.cu");
     finds(copy_wait, "bytes that nobody wrote", "planted.cu");
 }
 static void memory_that_is_not_there(void **state)

@@ -107,37 +107,117 @@ static void integer_atomics_count_exactly_and_order_blocks(void **state)
     assert_int_equal(sum, BLOCKS * (BLOCKS + 1) / 2);
 }
 
+static void a_warp_barrier_passes_on_what_one_lane_waited_for(void **state)
+{
+    (void)state;
+    int y[32], *dy = device(sizeof y, NULL), *dx = device(sizeof y, NULL);
+    unsigned *flag = device(sizeof *flag, NULL);
+    ok(sample_hand_over(dy, dx, flag, NULL));
+    take(y, dy, sizeof y);
+    for (int i = 0; i < 32; i++)
+        assert_int_equal(y[i], 32 - i);
+    ok(cudaFree(dx));
+    ok(cudaFree(flag));
+}
+
+static double value_of_half(unsigned bits)
+{
+    unsigned e = bits >> 10 & 31, m = bits & 1023;
+    double v = e ? ldexp(1024 + m, (int)e - 25) : ldexp(m, -24);
+    return bits & 0x8000 ? -v : v;
+}
+static void half_is_rounded_to_nearest_even(void **state)
+{
+    (void)state;
+    enum { EACH = 4, HALVES = 0x7c00, N = 2 * EACH * HALVES + 4 };
+    float *x = calloc(N, sizeof *x), *back = calloc(N, sizeof *back), *dx, *db;
+    uint16_t *want = calloc(N, sizeof *want), *bits = calloc(N, sizeof *bits), *dbits;
+    int n = 0;
+    for (unsigned s = 0; s <= 0x8000; s += 0x8000)
+        for (unsigned h = 0; h < HALVES;
+             h++) { /* each finite half; half way to the next one (65536 above the last); beside that */
+            double sign = s ? -1 : 1, value = value_of_half(h), middle = (value + value_of_half(h + 1)) / 2;
+            float between = (float)middle;
+            x[n] = (float)(sign * value);
+            want[n++] = (uint16_t)(s | h);
+            x[n] = (float)(sign * middle);
+            want[n++] = (uint16_t)(s | (h + (h & 1)));
+            x[n] = (float)sign * nextafterf(between, 0);
+            want[n++] = (uint16_t)(s | h);
+            x[n] = (float)sign * nextafterf(between, INFINITY);
+            want[n++] = (uint16_t)(s | (h + 1));
+        }
+    x[n] = INFINITY;
+    want[n++] = 0x7c00;
+    x[n] = -1e30F;
+    want[n++] = 0xfc00;
+    x[n] = NAN;
+    want[n++] = 0x7fff;
+    x[n] = -1e-30F;
+    want[n++] = 0x8000;
+    dx = device(N * sizeof *x, x);
+    db = device(N * sizeof *back, NULL);
+    dbits = device(N * sizeof *bits, NULL);
+    ok(sample_halve(dbits, db, dx, N, NULL));
+    take(bits, dbits, N * sizeof *bits);
+    take(back, db, N * sizeof *back);
+    ok(cudaFree(dx));
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(bits[i], want[i]);
+        if ((want[i] & 0x7fff) < HALVES)
+            assert_true((double)back[i] == value_of_half(want[i]));
+    }
+    assert_true(isinf(back[N - 4]) && isinf(back[N - 3]) && isnan(back[N - 2]));
+    free(x);
+    free(back);
+    free(want);
+    free(bits);
+}
+
+/* Small whole numbers are exact in both formats. */
+static uint16_t bf16_of(int v)
+{
+    float f = (float)v;
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return (uint16_t)(u >> 16);
+}
+static uint16_t half_of(int v)
+{
+    unsigned bits = 0;
+    while (value_of_half(bits) < abs(v))
+        bits++;
+    return (uint16_t)(bits | (v < 0 ? 0x8000 : 0));
+}
 static void tensor_cores_multiply_as_matrices_do(void **state)
 {
     (void)state;
-    uint16_t a[256], b[128];
-    float av[256], bv[128], d[128];
-    for (int i = 0; i < 256; i++)
-        av[i] = (float)(i * 7 % 17 - 8);
-    for (int i = 0; i < 128; i++)
-        bv[i] = (float)(i * 5 % 13 - 6);
-    for (int i = 0; i < 256; i++) { /* small whole numbers are exact in bf16: its upper half of the float's bits */
-        uint32_t u;
-        memcpy(&u, &av[i], 4);
-        a[i] = (uint16_t)(u >> 16);
-        if (i < 128) {
-            memcpy(&u, &bv[i], 4);
-            b[i] = (uint16_t)(u >> 16);
+    for (int half = 0; half < 2; half++) {
+        uint16_t a[256], b[128];
+        int av[256], bv[128];
+        float d[128];
+        for (int i = 0; i < 256; i++) {
+            av[i] = i * 7 % 17 - 8;
+            a[i] = half ? half_of(av[i]) : bf16_of(av[i]);
         }
+        for (int i = 0; i < 128; i++) {
+            bv[i] = i * 5 % 13 - 6;
+            b[i] = half ? half_of(bv[i]) : bf16_of(bv[i]);
+        }
+        uint16_t *da = device(sizeof a, a), *db = device(sizeof b, b);
+        float *dd = device(sizeof d, NULL);
+        ok(sample_mma(dd, da, db, half, NULL));
+        take(d, dd, sizeof d);
+        ok(cudaFree(da));
+        ok(cudaFree(db));
+        for (int i = 0; i < 16; i++)
+            for (int j = 0; j < 8; j++) {
+                int sum = 0;
+                for (int k = 0; k < 16; k++)
+                    sum += av[i * 16 + k] * bv[k * 8 + j];
+                assert_float_equal(d[i * 8 + j], (float)sum, 0);
+            }
     }
-    void *da = device(sizeof a, a), *db = device(sizeof b, b);
-    float *dd = device(sizeof d, NULL);
-    ok(sample_mma(dd, da, db, NULL));
-    take(d, dd, sizeof d);
-    ok(cudaFree(da));
-    ok(cudaFree(db));
-    for (int i = 0; i < 16; i++)
-        for (int j = 0; j < 8; j++) {
-            float sum = 0;
-            for (int k = 0; k < 16; k++)
-                sum += av[i * 16 + k] * bv[k * 8 + j];
-            assert_float_equal(d[i * 8 + j], sum, 0); /* whole numbers below 2^24 */
-        }
 }
 
 int main(void)
@@ -147,6 +227,8 @@ int main(void)
         cmocka_unit_test(shared_memory_is_one_for_each_block),
         cmocka_unit_test(a_grid_barrier_orders_all_blocks),
         cmocka_unit_test(integer_atomics_count_exactly_and_order_blocks),
+        cmocka_unit_test(a_warp_barrier_passes_on_what_one_lane_waited_for),
+        cmocka_unit_test(half_is_rounded_to_nearest_even),
         cmocka_unit_test(tensor_cores_multiply_as_matrices_do),
     };
     return cmocka_run_group_tests_name("simulated kernels", tests, NULL, NULL);

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 #ifdef CUSIM
 #include <mma.h>
@@ -66,6 +67,15 @@ __device__ __forceinline__ unsigned ld_acquire(const unsigned *p)
     return v;
 #endif
 }
+// What this thread wrote, and what it saw others write before a barrier, is there for who acquires the new value.
+__device__ __forceinline__ void st_release(unsigned *p, unsigned v)
+{
+#ifdef CUSIM
+    cusim::st_release(p, v);
+#else
+    asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+#endif
+}
 __device__ __forceinline__ void red_release_add(unsigned *p, unsigned v)
 {
 #ifdef CUSIM
@@ -79,8 +89,17 @@ __device__ __forceinline__ void mma_m16n8k16(float d[4], const uint32_t a[4], co
 #ifdef CUSIM
     cusim::mma_m16n8k16_bf16(d, a, b, c);
 #else
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+        : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
+#endif
+}
+__device__ __forceinline__ void mma_m16n8k16_f16(float d[4], const uint32_t a[4], const uint32_t b[2], const float c[4])
+{
+#ifdef CUSIM
+    cusim::mma_m16n8k16_f16(d, a, b, c);
+#else
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
         : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
 #endif
@@ -104,6 +123,17 @@ __device__ __forceinline__ void cp_async16(void *dst, const void *src)
 #else
     unsigned s = static_cast<unsigned>(__cvta_generic_to_shared(dst));
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(s), "l"(src) : "memory");
+#endif
+}
+// BYTES 4 or 8
+template <int BYTES> __device__ __forceinline__ void cp_async_small(void *dst, const void *src)
+{
+    static_assert(BYTES == 4 || BYTES == 8, "16 bytes go past the first-level cache: cp_async16");
+#ifdef CUSIM
+    cusim::cp_async(dst, src, BYTES, BYTES);
+#else
+    unsigned s = static_cast<unsigned>(__cvta_generic_to_shared(dst));
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(s), "l"(src), "n"(BYTES) : "memory");
 #endif
 }
 __device__ __forceinline__ void cp_async_commit()

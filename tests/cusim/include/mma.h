@@ -1,6 +1,7 @@
-// mma.h - tensor cores: wmma m16n16k16 and mma.sync m16n8k16, bf16 in and fp32 out, and ldmatrix.
+// mma.h - tensor cores: wmma m16n16k16 in bf16, mma.sync m16n8k16 in bf16 and fp16, fp32 out, and ldmatrix.
 #pragma once
 #include "cuda_bf16.h"
+#include "cuda_fp16.h"
 #include "cusim_warp.h"
 
 namespace nvcuda
@@ -85,6 +86,7 @@ struct MmaSlot {
     float *d;
 };
 void mma16816_exec(void **slots, unsigned mask);
+void mma16816_f16_exec(void **slots, unsigned mask);
 struct LdmSlot {
     const void *row;
     uint32_t *out;
@@ -97,6 +99,11 @@ inline void mma_m16n8k16_bf16(float d[4], const uint32_t a[4], const uint32_t b[
 {
     MmaSlot s{a, b, c, d};
     warp_meet(0xffffffffu, "mma.sync.m16n8k16", 0, &s, mma16816_exec, false, file, line);
+}
+inline void mma_m16n8k16_f16(float d[4], const uint32_t a[4], const uint32_t b[2], const float c[4], CUSIM_SITE)
+{
+    MmaSlot s{a, b, c, d};
+    warp_meet(0xffffffffu, "mma.sync.m16n8k16.f16", 0, &s, mma16816_f16_exec, false, file, line);
 }
 inline void ldmatrix(uint32_t *out, int n, bool trans, const void *row, CUSIM_SITE)
 {

@@ -95,6 +95,21 @@ __global__ void float_atomic_as_flag(float *flag, int *p)
     if (blockIdx.x == 1)
         p[1] = p[0];
 }
+__global__ void hand_over(int *p, unsigned *flag)
+{
+    if (blockIdx.x == 0) {
+        p[threadIdx.x] = thread();
+        __syncthreads();
+        if (threadIdx.x == 0)
+            gpu::st_release(flag, 1);
+        return;
+    }
+    if (threadIdx.x == 0)
+        while (gpu::ld_acquire(flag) != 1)
+            ;
+    __shfl_sync(ALL, 0, 0); // waits for lane 0, but orders no memory
+    p[32 + threadIdx.x] = p[threadIdx.x];
+}
 __global__ void copy_wait(int *p, const int *x)
 {
     SHARED(int, tile, [128]);
@@ -178,6 +193,10 @@ cudaError_t planted_warp_race(int *p)
 cudaError_t planted_float_atomic_as_flag(float *flag, int *p)
 {
     return LAUNCH(float_atomic_as_flag, 2, 1, 0, nullptr, flag, p);
+}
+cudaError_t planted_hand_over(int *p, unsigned *flag)
+{
+    return LAUNCH_COOP(hand_over, 2, 32, 0, nullptr, p, flag);
 }
 cudaError_t planted_copy_wait(int *p, const int *x)
 {

@@ -24,6 +24,8 @@ cudaError_t planted_block_race(int *p);   /* four blocks write one place */
 cudaError_t planted_shared_race(int *p);  /* [64]: no __syncthreads between writing and reading a tile */
 cudaError_t planted_shared_reuse(int *p); /* [64]: no __syncthreads before a tile is written again */
 cudaError_t planted_warp_race(int *p);    /* [32]: no __syncwarp within a warp */
+cudaError_t
+planted_hand_over(int *p, unsigned *flag); /* [64]: a lane waits for another block, no __syncwarp tells the others */
 cudaError_t planted_float_atomic_as_flag(float *flag, int *p); /* a float atomic orders nothing */
 cudaError_t planted_copy_wait(int *p, const int *x);           /* [128] each: cp.async without its wait */
 cudaError_t planted_copy(int *to, const int *from, int threads,

@@ -96,9 +96,31 @@ cudaError_t sample_last_block(int *sum, int *parts, unsigned *done, int blocks, 
     return LAUNCH(last_block_kernel, blocks, 32, 0, stream, sum, parts, done);
 }
 
-__global__ void __launch_bounds__(32, 1) mma_kernel(float *d, const __nv_bfloat16 *a, const __nv_bfloat16 *b)
+// Block 0 writes a row and a flag; one lane of block 1 waits for the flag, the barrier of its warp tells the others.
+__global__ void __launch_bounds__(32, 1) hand_over_kernel(int *y, int *x, unsigned *flag)
 {
-    SHARED(__nv_bfloat16, tile, [16][24]); // rows of 48 bytes: aligned to 16, and no two of eight in one bank
+    const unsigned lane = threadIdx.x;
+    if (blockIdx.x == 0) {
+        x[lane] = static_cast<int>(lane) + 1;
+        __syncthreads();
+        if (lane == 0)
+            gpu::st_release(flag, 1);
+        return;
+    }
+    if (lane == 7)
+        while (gpu::ld_acquire(flag) != 1)
+            ;
+    __syncwarp();
+    y[lane] = x[31 - lane];
+}
+cudaError_t sample_hand_over(int *y, int *x, unsigned *flag, cudaStream_t stream)
+{
+    return LAUNCH_COOP(hand_over_kernel, 2, 32, 0, stream, y, x, flag);
+}
+
+template <bool HALF> __global__ void __launch_bounds__(32, 1) mma_kernel(float *d, const uint16_t *a, const uint16_t *b)
+{
+    SHARED(uint16_t, tile, [16][24]); // rows of 48 bytes: aligned to 16, and no two of eight in one bank
     const unsigned lane = threadIdx.x, g = lane / 4, q = lane % 4;
     gpu::cp_async16(&tile[lane / 2][lane % 2 * 8], a + lane * 8);
     gpu::cp_async_commit();
@@ -107,19 +129,35 @@ __global__ void __launch_bounds__(32, 1) mma_kernel(float *d, const __nv_bfloat1
     uint32_t ar[4], br[2];
     gpu::ldmatrix_x4(ar, &tile[lane % 16][lane / 16 * 8]);
     for (unsigned r = 0; r < 2; r++) {
-        const uint32_t low = __bfloat16_as_ushort(b[(2 * q + 8 * r) * 8 + g]);
-        const uint32_t high = __bfloat16_as_ushort(b[(2 * q + 1 + 8 * r) * 8 + g]);
+        const uint32_t low = b[(2 * q + 8 * r) * 8 + g], high = b[(2 * q + 1 + 8 * r) * 8 + g];
         br[r] = low | high << 16;
     }
     float c[4] = {0, 0, 0, 0};
-    gpu::mma_m16n8k16(c, ar, br, c);
+    if (HALF)
+        gpu::mma_m16n8k16_f16(c, ar, br, c);
+    else
+        gpu::mma_m16n8k16(c, ar, br, c);
     for (unsigned r = 0; r < 4; r++)
         d[(g + 8 * (r >> 1)) * 8 + 2 * q + (r & 1)] = c[r];
 }
-cudaError_t sample_mma(float *d, const void *a, const void *b, cudaStream_t stream)
+cudaError_t sample_mma(float *d, const uint16_t *a, const uint16_t *b, bool half, cudaStream_t stream)
 {
-    return LAUNCH(mma_kernel, 1, 32, 0, stream, d, static_cast<const __nv_bfloat16 *>(a),
-                  static_cast<const __nv_bfloat16 *>(b));
+    return half ? LAUNCH(mma_kernel<true>, 1, 32, 0, stream, d, a, b)
+                : LAUNCH(mma_kernel<false>, 1, 32, 0, stream, d, a, b);
+}
+
+__global__ void __launch_bounds__(128, 1) halve_kernel(uint16_t *bits, float *back, const float *x, int n)
+{
+    const int i = static_cast<int>(blockIdx.x * 128 + threadIdx.x);
+    if (i >= n)
+        return;
+    const __half h = __float2half_rn(x[i]);
+    bits[i] = __half_as_ushort(h);
+    back[i] = __half2float(h);
+}
+cudaError_t sample_halve(uint16_t *bits, float *back, const float *x, int n, cudaStream_t stream)
+{
+    return LAUNCH(halve_kernel, (n + 127) / 128, 128, 0, stream, bits, back, x, n);
 }
 
 __global__ void __launch_bounds__(128, 1) add_kernel(int *y, const int *x, int n)

@@ -3,6 +3,7 @@
 #define CUSIM_SAMPLES_H
 
 #include <cuda_runtime_api.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -21,8 +22,12 @@ cudaError_t sample_smooth(float *x, float *other, int blocks, int steps, cudaStr
 cudaError_t sample_count(unsigned *counts, const uint8_t *x, int n, cudaStream_t stream);
 /* The last block to finish writes the sum of what the others left in parts [blocks] (a flag orders them). */
 cudaError_t sample_last_block(int *sum, int *parts, unsigned *done, int blocks, cudaStream_t stream);
-/* d [16,8] = a [16,16] bf16 times b [16,8] bf16 by mma.sync, ldmatrix and cp.async. */
-cudaError_t sample_mma(float *d, const void *a, const void *b, cudaStream_t stream);
+/* y [32] = the reverse of what another block writes to x [32]; one lane waits for the flag, a warp barrier does the rest. */
+cudaError_t sample_hand_over(int *y, int *x, unsigned *flag, cudaStream_t stream);
+/* d [16,8] = a [16,16] times b [16,8], both bf16 or both half, by mma.sync, ldmatrix and cp.async. */
+cudaError_t sample_mma(float *d, const uint16_t *a, const uint16_t *b, bool half, cudaStream_t stream);
+/* bits[i] = x[i] rounded to half, back[i] the value of that. */
+cudaError_t sample_halve(uint16_t *bits, float *back, const float *x, int n, cudaStream_t stream);
 /* y += x, element by element. */
 cudaError_t sample_add(int *y, const int *x, int n, cudaStream_t stream);
 #ifdef __cplusplus

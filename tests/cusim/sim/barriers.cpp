@@ -99,8 +99,10 @@ static bool warp_fire(BlockImpl *b, Warp &w, WarpMeet &m)
         return false;
     if (m.fn)
         m.fn(m.slot, m.mask);
-    if (m.mem)
+    if (m.mem) {
+        chk_warp_barrier(b, w, m.arrived);
         w.last_sync = ++sync_clock;
+    }
     unsigned a = m.arrived;
     for (int l = 0; l < 32; l++)
         if (a >> l & 1) {

@@ -57,6 +57,23 @@ void chk_block_barrier(BlockImpl *b)
             b->th[i].acq = nullptr;
         }
 }
+// What one lane acquired, all lanes that met here have.
+void chk_warp_barrier(BlockImpl *b, const Warp &w, unsigned lanes)
+{
+    Clocks all;
+    for (unsigned l = 0; l < 32; l++)
+        if (lanes >> l & 1 && b->th[w.base + l].acq)
+            join_clocks(all, *b->th[w.base + l].acq);
+    if (all.vc.empty() && all.own.empty())
+        return;
+    for (unsigned l = 0; l < 32; l++)
+        if (lanes >> l & 1) {
+            ThreadImpl &t = b->th[w.base + l];
+            if (!t.acq)
+                t.acq = new Clocks;
+            *t.acq = all;
+        }
+}
 
 // ---- operations
 struct Started {

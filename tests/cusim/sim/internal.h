@@ -200,6 +200,7 @@ void chk_access(const void *p, size_t n, bool write, bool atomic, const void *pc
 void chk_acquire(const void *p);
 void chk_release(const void *p);
 void chk_block_barrier(BlockImpl *b);
+void chk_warp_barrier(BlockImpl *b, const Warp &w, unsigned lanes);
 void chk_internal(const void *lo, const void *hi); // simulator memory: not checked
 void chk_op_begin(const char *name, const Order &order);
 void chk_settled(); // the host waited for everything
@@ -217,6 +218,9 @@ inline void chk_release(const void *)
 {
 }
 inline void chk_block_barrier(BlockImpl *)
+{
+}
+inline void chk_warp_barrier(BlockImpl *, const Warp &, unsigned)
 {
 }
 inline void chk_internal(const void *, const void *)

@@ -83,7 +83,11 @@ static float bf(uint32_t v, unsigned half)
 {
     return __uint_as_float(half ? v & 0xffff0000u : v << 16);
 }
-void mma16816_exec(void **slots, unsigned)
+static float hf(uint32_t v, unsigned half)
+{
+    return __half2float({static_cast<unsigned short>(half ? v >> 16 : v)});
+}
+template <float (*value)(uint32_t, unsigned)> static void mma16816(void **slots)
 {
     float A[16][16], B[16][8], D[16][8];
     for (unsigned l = 0; l < 32; l++) {
@@ -93,9 +97,9 @@ void mma16816_exec(void **slots, unsigned)
         unsigned g = l / 4, t = l % 4;
         for (unsigned h = 0; h < 2; h++) {
             for (unsigned r = 0; r < 4; r++)
-                A[g + 8 * (r & 1)][2 * t + h + 8 * (r >> 1)] = bf(s->a[r], h);
+                A[g + 8 * (r & 1)][2 * t + h + 8 * (r >> 1)] = value(s->a[r], h);
             for (unsigned r = 0; r < 2; r++)
-                B[2 * t + h + 8 * r][g] = bf(s->b[r], h);
+                B[2 * t + h + 8 * r][g] = value(s->b[r], h);
             for (unsigned r = 0; r < 2; r++)
                 D[g + 8 * r][2 * t + h] = s->c[2 * r + h];
         }
@@ -107,6 +111,14 @@ void mma16816_exec(void **slots, unsigned)
     for (unsigned l = 0; l < 32; l++)
         for (unsigned r = 0; r < 4; r++)
             static_cast<MmaSlot *>(slots[l])->d[r] = D[l / 4 + 8 * (r >> 1)][2 * (l % 4) + (r & 1)];
+}
+void mma16816_exec(void **slots, unsigned)
+{
+    mma16816<bf>(slots);
+}
+void mma16816_f16_exec(void **slots, unsigned)
+{
+    mma16816<hf>(slots);
 }
 void ldmatrix_exec(void **slots, unsigned)
 {
