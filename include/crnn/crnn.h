@@ -5,6 +5,7 @@
 #include <crnn/batches.h>
 #include <crnn/checkpoint.h>
 #include <crnn/device.h>
+#include <crnn/doctor.h>
 #include <crnn/error.h>
 #include <crnn/model.h>
 #include <crnn/sample.h>

@@ -1,4 +1,4 @@
-/* corpus, eval, info and bench: the tables for a person, and the same as JSON. */
+/* corpus, doctor, eval, info and bench: the tables for a person, and the same as JSON. */
 #include "support/cmocka.h"
 #include "support/program.h"
 #include "support/said.h"
@@ -92,6 +92,66 @@ static void folders_and_globs_are_read_in_the_order_of_names_each_file_once(void
     program_do(&run, dir, "corpus", "tales/b", "tales/a", "--repeat", "2");
     assert_done(run);
     assert_holds(run.out, "'bbaaabbaaa'");
+}
+
+/* --- doctor ------------------------------------------------------------------------------------------------------------------ */
+
+static void the_doctor_names_file_and_line_and_what_to_do(void **state)
+{
+    (void)state;
+    program_do(&run, dir, "doctor", "a.txt", "--val", "a.txt");
+    assert_done(run);
+    assert_holds(run.out, "Held-out passages that are trained on\n  -> leave them out of one of the two");
+    assert_holds(run.out, "\n  a.txt:1: ");
+    assert_holds(run.out, "again at a.txt:");
+    assert_holds(run.out, "2 files, ");
+    scratch_text(dir, "sound\x1b[31m.txt", "aaaaaaaaaa\n");
+    program_do(&run, dir, "doctor", "sound\x1b[31m.txt");
+    assert_done(run);
+    assert_string_equal(run.out, "1 file, 1 line, 11 characters: nothing found\n");
+    scratch_text(dir, "odd\x1b[31m.txt", "aaaaaaaaaa\x01\n");
+    program_do(&run, dir, "doctor", "odd\x1b[31m.txt");
+    assert_done(run);
+    assert_holds(run.out, "odd^[[31m.txt:1: U+0001, 1 time\n");
+}
+
+static void its_findings_come_as_json_too(void **state)
+{
+    (void)state;
+    scratch_write(dir, "odd\xff.txt", "aaaaaaaaaa\xff\n", 12);
+    program_do(&run, dir, "doctor", "odd\xff.txt", "a.txt", "a.txt", "--json");
+    assert_done(run);
+    json_t *json = json_of(run);
+    const json_t *findings = json_object_get(json, "findings"), *first = json_array_get(findings, 0);
+    assert_string_equal(json_string_value(json_object_get(first, "kind")), "repeated-passage");
+    assert_string_equal(json_string_value(json_object_get(first, "path")), "a.txt");
+    assert_true(number(first, "line") >= 1 && number(first, "line") <= 238);
+    assert_true(number(first, "count") >= 2 && number(first, "characters") >= 100);
+    assert_true(json_array_size(json_object_get(first, "also")) >= 1);
+    assert_true(number(json_object_get(json, "found"), "invalid-bytes") == 1);
+    assert_true(number(json, "characters") == 10012);
+    size_t i;
+    const json_t *finding;
+    json_array_foreach(findings, i, finding)
+    {
+        assert_non_null(json_string_value(json_object_get(finding, "advice")));
+        if (strcmp(json_string_value(json_object_get(finding, "kind")), "invalid-bytes") == 0)
+            assert_string_equal(json_string_value(json_object_get(finding, "path")), "odd\\xff.txt");
+    }
+    json_decref(json);
+}
+
+static void a_text_the_doctor_cannot_read_is_status_3(void **state)
+{
+    (void)state;
+    program_do(&run, dir, "doctor", "absent.txt");
+    assert_refused(run, 3, "absent.txt");
+    program_do(&run, dir, "doctor", "a.txt", "--val", "absent.txt");
+    assert_refused(run, 3, "absent.txt");
+    program_do(&run, dir, "doctor", "/dev/zero");
+    assert_refused(run, 3, "a device");
+    program_do(&run, dir, "doctor", "--encoding", "klingon", "a.txt");
+    assert_refused(run, 2, "klingon");
 }
 
 /* --- eval -------------------------------------------------------------------------------------------------------------------- */
@@ -198,6 +258,9 @@ int main(void)
         cmocka_unit_test(a_corpus_is_shown_as_the_notebook_explores_it),
         cmocka_unit_test(its_json_holds_the_same_figures),
         cmocka_unit_test(folders_and_globs_are_read_in_the_order_of_names_each_file_once),
+        cmocka_unit_test(the_doctor_names_file_and_line_and_what_to_do),
+        cmocka_unit_test(its_findings_come_as_json_too),
+        cmocka_unit_test(a_text_the_doctor_cannot_read_is_status_3),
         cmocka_unit_test(a_text_is_scored),
         cmocka_unit_test(characters_the_model_does_not_know_are_counted_apart),
         cmocka_unit_test(a_run_shows_its_model_and_where_it_stands),

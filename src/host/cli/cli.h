@@ -12,6 +12,7 @@ int cmd_corpus(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 int cmd_devices(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
 
 /* Says what failed on standard error, and returns the exit status for it. */
 int cli_fail(const char *command, const crnn_error *err);
@@ -35,8 +36,12 @@ bool cli_is_terminal(FILE *file);
     {                                                                                                                  \
         "rnn-algo", OPT_TEXT, "auto", "NAME", 0, 0, "how the recurrent layer is computed", NULL                        \
     }
+#define CLI_ENCODING_ROW                                                                                               \
+    {                                                                                                                  \
+        "encoding", OPT_TEXT, "utf-8", "NAME", 0, 0, "encoding of the texts", NULL                                     \
+    }
 #define CLI_TEXT_ROWS                                                                                                  \
-    {"encoding", OPT_TEXT, "utf-8", "NAME", 0, 0, "encoding of the texts", NULL},                                      \
+    CLI_ENCODING_ROW,                                                                                                  \
     {                                                                                                                  \
         "invalid", OPT_CHOICE, "error", "error|replace", 0, 0, "bytes that are no text", NULL                          \
     }

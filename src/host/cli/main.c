@@ -13,6 +13,7 @@ static const struct {
     {"sample", "write text with a trained model", cmd_sample},
     {"eval", "score texts under a trained model", cmd_eval},
     {"corpus", "look at texts as training will see them", cmd_corpus},
+    {"doctor", "look for what is wrong with texts before training", cmd_doctor},
     {"info", "what a run or a checkpoint holds", cmd_info},
     {"devices", "what can compute here, and why something cannot", cmd_devices},
     {"bench", "time the training step of any shape", cmd_bench},

@@ -1,18 +1,11 @@
 #include "host/base/escape.h"
-#include "host/base/files.h"
 #include "host/base/memory.h"
 #include "host/base/sha256.h"
-#include "host/data/decode.h"
-#include "host/data/inputs.h"
-#include <errno.h>
-#include <limits.h>
-#include <stdio.h>
+#include "host/data/reading.h"
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-enum { BLOCK = 1 << 16, CODES = BLOCK + 64, CODE_SPACE = 0x110000, BYTE_ORDER_MARK = 0xFEFF };
+enum { CODE_SPACE = 0x110000 };
 
 typedef struct {
     crnn_text_file told; /* its path is ours */
@@ -38,17 +31,14 @@ typedef struct {
 typedef struct {
     const crnn_text_options *options;
     crnn_corpus *corpus;
-    crnn_decoder *decoder;
-    crnn_sha256 *hash;
+    crnn_reading *reading;
     uint32_t
         *number; /* [CODE_SPACE] 1 + the provisional id of a code point, 0 where it has none; touched page by page */
     uint32_t *codes;   /* [CRNN_MAX_VOCAB] of the provisional ids */
     uint32_t distinct; /* may pass CRNN_MAX_VOCAB: then ids are no longer kept, and it is only counted */
     bool closed;       /* characters without a number are dropped and counted, not numbered */
     growing train, val;
-    unsigned char *block; /* [BLOCK] */
-    uint32_t *decoded;    /* [CODES] */
-    crnn_skipped binary, empty;
+    growing *to; /* where the present file's go */
 } reader;
 
 crnn_text_options crnn_text_options_default(void)
@@ -86,12 +76,9 @@ static crnn_status reserve(growing *ids, size_t more, crnn_error *err)
 
 static void reader_close(reader *in)
 {
-    crnn_decoder_free(in->decoder);
-    crnn_sha256_free(in->hash);
+    crnn_reading_free(in->reading);
     free(in->number);
     free(in->codes);
-    free(in->block);
-    free(in->decoded);
     free(in->train.data);
     free(in->val.data);
 }
@@ -102,16 +89,13 @@ static crnn_status reader_open(reader *in, const crnn_vocab *vocab, const crnn_t
     *in = (reader){.options = options};
     if (status != CRNN_OK)
         return status;
-    in->decoder = crnn_decoder_new(options->encoding, options->invalid, err);
-    if (!in->decoder)
+    in->reading = crnn_reading_new(options, err);
+    if (!in->reading)
         return err ? err->status : CRNN_ERR_ARGUMENT;
     in->corpus = crnn_alloc(1, sizeof *in->corpus, "a corpus", err);
-    in->hash = crnn_sha256_new();
     in->number = calloc(CODE_SPACE, sizeof *in->number);
     in->codes = malloc(CRNN_MAX_VOCAB * sizeof *in->codes);
-    in->block = malloc(BLOCK);
-    in->decoded = malloc(CODES * sizeof *in->decoded);
-    if (!in->corpus || !in->hash || !in->number || !in->codes || !in->block || !in->decoded)
+    if (!in->corpus || !in->number || !in->codes)
         return crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for reading a text");
     for (int32_t v = 0; vocab && v < crnn_vocab_size(vocab); v++) {
         in->codes[v] = crnn_vocab_codes(vocab)[v];
@@ -121,9 +105,11 @@ static crnn_status reader_open(reader *in, const crnn_vocab *vocab, const crnn_t
     return CRNN_OK;
 }
 
-/* Code points to provisional ids, at the end of ids. */
-static crnn_status take(reader *in, growing *ids, const uint32_t *codes, size_t count, crnn_error *err)
+/* Code points to provisional ids, at the end of in->to. */
+static crnn_status take(void *user, const uint32_t *codes, size_t count, crnn_error *err)
 {
+    reader *in = user;
+    growing *ids = in->to;
     if (reserve(ids, count, err) != CRNN_OK)
         return CRNN_ERR_MEMORY;
     for (size_t i = 0; i < count; i++) {
@@ -143,94 +129,7 @@ static crnn_status take(reader *in, growing *ids, const uint32_t *codes, size_t 
     return CRNN_OK;
 }
 
-/* A source of bytes: a file, or memory. */
-typedef struct {
-    int fd; /* -1: memory */
-    const char *path;
-    const char *memory;
-    int64_t left; /* bytes still to come */
-    bool zeros;   /* a zero byte was seen */
-} source;
-
-/* The next bytes of from, at most size, into block. */
-static crnn_status fill(reader *in, source *from, unsigned char *block, size_t size, size_t *got, crnn_error *err)
-{
-    *got = from->left < (int64_t)size ? (size_t)from->left : size;
-    if (from->fd < 0) {
-        memcpy(block, from->memory, *got);
-        from->memory += *got;
-    } else if (crnn_read_full(from->fd, block, *got, from->path, err) != CRNN_OK) {
-        return err ? err->status : CRNN_ERR_IO;
-    }
-    from->left -= (int64_t)*got;
-    from->zeros = from->zeros || memchr(block, 0, *got);
-    if (!crnn_sha256_add(in->hash, block, *got))
-        return crnn_fail(err, CRNN_ERR_MEMORY, "SHA-256 failed");
-    return CRNN_OK;
-}
-
-/* The whole of from, decoded, to the end of ids. */
-static crnn_status read_source(reader *in, source *from, growing *ids, crnn_error *err)
-{
-    size_t held = 0, got, used, count;
-    bool begun = false, last = false;
-    crnn_decoder_begin(in->decoder, from->path);
-    do {
-        crnn_status status = fill(in, from, in->block + held, BLOCK - held, &got, err);
-        if (status != CRNN_OK)
-            return status;
-        held += got;
-        last = held == 0; /* the decoder has all of it: what it still keeps back comes with this call */
-        status =
-            crnn_decoder_run(in->decoder, in->decoded, CODES, &count, in->block, held, from->left == 0, &used, err);
-        if (status != CRNN_OK)
-            return status;
-        held -= used;
-        memmove(in->block, in->block + used, held);
-        const bool marked = !begun && count > 0 && in->decoded[0] == BYTE_ORDER_MARK;
-        if (marked) {
-            char shown[CRNN_SHOWN];
-            crnn_note(in->options, "dropped the byte-order mark at the start of %s", crnn_shown(shown, from->path));
-        }
-        begun = begun || count > 0;
-        if (take(in, ids, in->decoded + marked, count - marked, err) != CRNN_OK)
-            return CRNN_ERR_MEMORY;
-    } while (!last);
-    return CRNN_OK;
-}
-
 /* --- one file --------------------------------------------------------------------------------------------------------- */
-
-/* Is there a zero byte in the file, and so no text? Leaves fd at its start. */
-static crnn_status is_binary(reader *in, int fd, const char *path, int64_t bytes, bool *binary, crnn_error *err)
-{
-    char shown[CRNN_SHOWN];
-    *binary = false;
-    for (int64_t left = bytes; left > 0 && !*binary;) {
-        size_t size = left < BLOCK ? (size_t)left : BLOCK;
-        crnn_status status = crnn_read_full(fd, in->block, size, path, err);
-        if (status != CRNN_OK)
-            return status;
-        *binary = memchr(in->block, 0, size) != NULL;
-        left -= (int64_t)size;
-    }
-    if (lseek(fd, 0, SEEK_SET) != 0)
-        return crnn_fail(err, CRNN_ERR_IO, "cannot read %s: %s", crnn_shown(shown, path), strerror(errno));
-    return CRNN_OK;
-}
-
-/* An error where the file is not what it was when it was opened. */
-static crnn_status check_unchanged(int fd, const char *path, const struct stat *before, crnn_error *err)
-{
-    char shown[CRNN_SHOWN], extra;
-    struct stat after;
-    if (read(fd, &extra, 1) == 1)
-        return crnn_fail(err, CRNN_ERR_IO, "%s grew while it was read", crnn_shown(shown, path));
-    if (fstat(fd, &after) != 0 || after.st_size != before->st_size || after.st_mtim.tv_sec != before->st_mtim.tv_sec ||
-        after.st_mtim.tv_nsec != before->st_mtim.tv_nsec)
-        return crnn_fail(err, CRNN_ERR_IO, "%s changed while it was read", crnn_shown(shown, path));
-    return CRNN_OK;
-}
 
 /* The last fraction of what came after `start` goes from the training text to the held-out one. */
 static crnn_status split(reader *in, size_t start, int64_t *val_characters, crnn_error *err)
@@ -250,66 +149,36 @@ static crnn_status split(reader *in, size_t start, int64_t *val_characters, crnn
 }
 
 /* Puts down what was read since start as one file. */
-static crnn_status finish_file(reader *in, const char *path, int64_t bytes, growing *ids, size_t start, crnn_error *err)
+static crnn_status finish_file(reader *in, const char *path, const crnn_text_facts *facts, size_t start,
+                               crnn_error *err)
 {
     corpus_file *file = &in->corpus->files[in->corpus->file_count];
-    file->told = (crnn_text_file){.path = strdup(path), .bytes = bytes};
-    if (!file->told.path || !crnn_sha256_end(in->hash, file->digest)) {
-        free((void *)(uintptr_t)file->told.path);
+    file->told = (crnn_text_file){.path = strdup(path), .bytes = facts->bytes};
+    if (!file->told.path)
         return crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for reading a text");
-    }
+    memcpy(file->digest, facts->digest, sizeof file->digest);
     in->corpus->file_count++;
-    file->told.val_characters = (int64_t)(ids->count - start);
-    if (ids == &in->train && split(in, start, &file->told.val_characters, err) != CRNN_OK)
+    file->told.val_characters = (int64_t)(in->to->count - start);
+    if (in->to == &in->train && split(in, start, &file->told.val_characters, err) != CRNN_OK)
         return CRNN_ERR_MEMORY;
-    if (ids == &in->train)
-        file->told.characters = (int64_t)(ids->count - start);
+    if (in->to == &in->train)
+        file->told.characters = (int64_t)(in->to->count - start);
     return CRNN_OK;
-}
-
-static crnn_status read_open_file(reader *in, int fd, const crnn_input *input, crnn_error *err)
-{
-    char shown[CRNN_SHOWN];
-    struct stat info;
-    bool binary = false;
-    crnn_status status = CRNN_OK;
-    if (fstat(fd, &info) != 0)
-        return crnn_fail(err, CRNN_ERR_IO, "cannot read %s: %s", crnn_shown(shown, input->path), strerror(errno));
-    if (info.st_size == 0 && input->named)
-        return crnn_fail(err, CRNN_ERR_FORMAT, "%s is empty", crnn_shown(shown, input->path));
-    if (!input->named && !crnn_decoder_has_zero_bytes(in->decoder))
-        status = is_binary(in, fd, input->path, (int64_t)info.st_size, &binary, err);
-    if (status != CRNN_OK)
-        return status;
-    if (binary || info.st_size == 0) {
-        crnn_skipped_add(binary ? &in->binary : &in->empty, input->path);
-        return CRNN_OK;
-    }
-    growing *ids = input->held_out ? &in->val : &in->train;
-    size_t start = ids->count;
-    source from = {.fd = fd, .path = input->path, .left = (int64_t)info.st_size};
-    status = read_source(in, &from, ids, err);
-    if (status == CRNN_OK)
-        status = check_unchanged(fd, input->path, &info, err);
-    if (status == CRNN_OK && from.zeros && !crnn_decoder_has_zero_bytes(in->decoder))
-        crnn_note(in->options, "%s has NUL characters, which are kept: is it a text?", crnn_shown(shown, input->path));
-    return status == CRNN_OK ? finish_file(in, input->path, (int64_t)info.st_size, ids, start, err) : status;
 }
 
 static crnn_status read_inputs(reader *in, const crnn_inputs *inputs, bool held_out, crnn_error *err)
 {
     crnn_status status = CRNN_OK;
+    in->to = held_out ? &in->val : &in->train;
     for (int i = 0; i < inputs->count && status == CRNN_OK; i++) {
         const crnn_input *input = &inputs->items[i];
+        crnn_text_facts facts;
+        size_t start = in->to->count;
         if (input->skip || input->held_out != held_out)
             continue;
-        crnn_error here = {0};
-        int fd = crnn_open_regular(input->path, NULL, &here);
-        status = fd < 0 ? here.status : read_open_file(in, fd, input, &here);
-        if (fd >= 0)
-            close(fd);
-        if (status != CRNN_OK && err)
-            *err = here;
+        status = crnn_reading_file(in->reading, input, take, in, &facts, err);
+        if (status == CRNN_OK && !facts.skipped)
+            status = finish_file(in, input->path, &facts, start, err);
     }
     return status;
 }
@@ -386,11 +255,12 @@ static crnn_status settle_ids(crnn_ids *out, growing *ids, const uint16_t *map, 
 }
 
 /* See crnn_corpus_sha256. */
-static bool digest_corpus(crnn_corpus *corpus, crnn_sha256 *hash)
+static bool digest_corpus(crnn_corpus *corpus)
 {
     unsigned char bytes[4096];
     size_t used = 0;
-    bool fine = true;
+    crnn_sha256 *hash = crnn_sha256_new();
+    bool fine = hash;
     for (int64_t i = 0; i < corpus->train.count && fine; i++) {
         uint16_t id = crnn_ids_at(corpus->train, i);
         bytes[used++] = (unsigned char)id;
@@ -406,7 +276,9 @@ static bool digest_corpus(crnn_corpus *corpus, crnn_sha256 *hash)
             bytes[byte] = (unsigned char)(code >> 8 * byte);
         fine = crnn_sha256_add(hash, bytes, 4);
     }
-    return fine && crnn_sha256_end(hash, corpus->digest);
+    fine = fine && crnn_sha256_end(hash, corpus->digest);
+    crnn_sha256_free(hash);
+    return fine;
 }
 
 /* Hands the corpus over, or frees it; closes the reader. */
@@ -424,7 +296,7 @@ static crnn_corpus *reader_finish(reader *in, crnn_status status, crnn_error *er
         status = settle_ids(&corpus->train, &in->train, map, (int32_t)in->distinct, in->options->repeat, err);
     if (status == CRNN_OK)
         status = settle_ids(&corpus->val, &in->val, map, (int32_t)in->distinct, 1, err);
-    if (status == CRNN_OK && !digest_corpus(corpus, in->hash))
+    if (status == CRNN_OK && !digest_corpus(corpus))
         status = crnn_fail(err, CRNN_ERR_MEMORY, "SHA-256 failed");
     free(map);
     reader_close(in);
@@ -450,8 +322,7 @@ static crnn_status read_all(reader *in, const crnn_inputs *inputs, crnn_error *e
     in->closed = true; /* the vocabulary is that of the training files */
     if (status == CRNN_OK)
         status = read_inputs(in, inputs, true, err);
-    crnn_skipped_tell(&in->binary, "", " with NUL bytes", in->options);
-    crnn_skipped_tell(&in->empty, "empty ", "", in->options);
+    crnn_reading_tell_skipped(in->reading);
     return status == CRNN_OK ? note_equal_files(in->corpus, in->options, err) : status;
 }
 
@@ -490,16 +361,17 @@ crnn_corpus *crnn_corpus_from_text(const char *utf8, size_t bytes, const crnn_te
     crnn_text_options own = options ? *options : crnn_text_options_default();
     own.encoding = "utf-8";
     reader in;
-    source from = {.fd = -1, .path = "the text", .memory = utf8, .left = (int64_t)bytes};
+    crnn_text_facts facts;
     crnn_status status = reader_open(&in, NULL, &own, err);
+    in.to = &in.train;
     if (status == CRNN_OK && !(in.corpus->files = crnn_alloc(1, sizeof *in.corpus->files, "the list of files", err)))
         status = CRNN_ERR_MEMORY;
     if (status == CRNN_OK)
         status = reserve(&in.train, bytes, err);
     if (status == CRNN_OK)
-        status = read_source(&in, &from, &in.train, err);
+        status = crnn_reading_memory(in.reading, "the text", utf8, bytes, take, &in, &facts, err);
     if (status == CRNN_OK)
-        status = finish_file(&in, from.path, (int64_t)bytes, &in.train, 0, err);
+        status = finish_file(&in, "the text", &facts, 0, err);
     return reader_finish(&in, status, err);
 }
 

@@ -15,7 +15,7 @@ enum { REPLACEMENT = 0xFFFD };
 
 struct crnn_decoder {
     crnn_invalid invalid;
-    bool utf8;
+    bool utf8, mark_bad;
     iconv_t conversion; /* where not utf8 */
     int unit;           /* bytes of the encoding's smallest piece */
     char encoding[64];
@@ -69,6 +69,18 @@ bool crnn_decoder_has_zero_bytes(const crnn_decoder *decoder)
     return decoder->unit > 1;
 }
 
+void crnn_decoder_mark_bad(crnn_decoder *decoder)
+{
+    decoder->invalid = CRNN_INVALID_REPLACE;
+    decoder->mark_bad = true;
+}
+
+/* What stands for a piece that is no text and begins with byte. */
+static uint32_t stand_in(const crnn_decoder *decoder, unsigned char byte)
+{
+    return decoder->mark_bad ? CRNN_BAD_CODE + byte : REPLACEMENT;
+}
+
 void crnn_decoder_begin(crnn_decoder *decoder, const char *name)
 {
     decoder->name = name;
@@ -104,7 +116,7 @@ static crnn_status run_utf8(const crnn_decoder *decoder, uint32_t *codes, size_t
         if (length < 0) {
             if (decoder->invalid == CRNN_INVALID_ERROR)
                 return refuse(decoder, in, size, at, err);
-            codes[n] = REPLACEMENT;
+            codes[n] = stand_in(decoder, in[at]);
             length = -length;
         }
         n++;
@@ -119,14 +131,14 @@ static crnn_status run_utf8(const crnn_decoder *decoder, uint32_t *codes, size_t
 static crnn_status only_scalars(const crnn_decoder *decoder, uint32_t *codes, size_t count, crnn_error *err)
 {
     for (size_t i = 0; i < count; i++) {
-        if (codes[i] < 0xD800 || (codes[i] > 0xDFFF && codes[i] < 0x110000))
+        if (codes[i] < 0xD800 || (codes[i] > 0xDFFF && codes[i] < 0x110000) || codes[i] >= CRNN_BAD_CODE)
             continue;
         if (decoder->invalid == CRNN_INVALID_ERROR) {
             char shown[CRNN_SHOWN];
             return crnn_fail(err, CRNN_ERR_FORMAT, "%s: 0x%lx, after byte %lld, is no Unicode character",
                              crnn_shown(shown, decoder->name), (unsigned long)codes[i], (long long)decoder->offset);
         }
-        codes[i] = REPLACEMENT;
+        codes[i] = stand_in(decoder, (unsigned char)codes[i]);
     }
     return CRNN_OK;
 }
@@ -148,7 +160,7 @@ static crnn_status run_iconv(const crnn_decoder *decoder, uint32_t *codes, size_
         if (room < sizeof *codes)
             break;
         size_t skipped = errno == EINVAL || left < (size_t)decoder->unit ? left : (size_t)decoder->unit;
-        const uint32_t replacement = REPLACEMENT;
+        const uint32_t replacement = stand_in(decoder, (unsigned char)*from);
         memcpy(to, &replacement, sizeof replacement);
         to += sizeof replacement;
         room -= sizeof replacement;

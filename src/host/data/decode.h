@@ -14,6 +14,10 @@ void crnn_decoder_free(crnn_decoder *decoder);
 /* Is a zero byte in this encoding an ordinary part of a character (UTF-16 and its like)? */
 bool crnn_decoder_has_zero_bytes(const crnn_decoder *decoder);
 
+/* From now on what is no text comes out as CRNN_BAD_CODE + its first byte, where U+FFFD would stand: for those who tell of it. */
+#define CRNN_BAD_CODE UINT32_C(0x80000000)
+void crnn_decoder_mark_bad(crnn_decoder *decoder);
+
 /* A new text begins. name: for errors, lives until the next begin. */
 void crnn_decoder_begin(crnn_decoder *decoder, const char *name);
 
