@@ -73,6 +73,15 @@ foreach(variant ${CRNN_SIM_VARIANTS})
   endif()
   find_package(Threads REQUIRED)
   target_link_libraries(cusim-${variant} PUBLIC Threads::Threads m)
+
+  # Stand-ins for NVIDIA's libraries.
+  file(GLOB sources CONFIGURE_DEPENDS ${CRNN_SIM_DIR}/libs/*.cpp)
+  add_library(cusim-libs-${variant} STATIC ${sources})
+  crnn_sim_target(cusim-libs-${variant} ${variant})
+  if(variant STREQUAL "check")
+    target_compile_definitions(cusim-libs-${variant} PRIVATE CUSIM_CHECK=1)
+  endif()
+  target_link_libraries(cusim-libs-${variant} PUBLIC cusim-${variant})
 endforeach()
 
 # libcrnn with its CUDA backend on the simulated device, where there is a backend: crnn-sim-host holds all C sources, compiled once, and
@@ -91,6 +100,6 @@ if(CRNN_SIM_VARIANTS AND CRNN_SIM_BACKEND)
     crnn_sim_kernels(crnn-sim-kernels-${variant} ${variant} ${CRNN_SIM_KERNELS})
     target_include_directories(crnn-sim-kernels-${variant} PRIVATE ${CMAKE_SOURCE_DIR}/include)
     add_library(crnn-sim-${variant} INTERFACE)
-    target_link_libraries(crnn-sim-${variant} INTERFACE crnn-sim-host crnn-sim-kernels-${variant})
+    target_link_libraries(crnn-sim-${variant} INTERFACE crnn-sim-host crnn-sim-kernels-${variant} cusim-libs-${variant})
   endforeach()
 endif()

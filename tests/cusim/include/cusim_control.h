@@ -27,7 +27,7 @@ void cusim_reset_calls(void);
 cudaError_t cusim_call(const char *name);
 
 /* For stand-ins: queues function(data) on the stream as a kernel would be (captured too); data_bytes of data are copied. The function
-   says what it touches by cusim_touch, so that the checker sees it. */
+   says what it touches by cusim_touch, so that the checker sees it: also the reads of bytes that nobody wrote. */
 cudaError_t cusim_enqueue(const char *name, cudaStream_t stream, void (*function)(void *data), const void *data,
                           size_t data_bytes);
 void cusim_touch(const void *p, size_t n, bool write);
@@ -36,6 +36,12 @@ void cusim_touch(const void *p, size_t n, bool write);
 void cusim_set_memory(size_t bytes);
 void cusim_set_devices(int n);
 size_t cusim_memory_used(void);
+
+/* How many streams, events, graphs, library handles and descriptors there are now: to be the same before and after. */
+size_t cusim_objects(void);
+
+/* Which algorithms the stand-in of cuDNN has for recurrent layers: bit 1 << cudnnRNNAlgo_t. All, or CUSIM_RNN_ALGOS. */
+void cusim_set_rnn_algos(unsigned algos);
 
 /* Whether this build has the checker, and how many errors it found so far. */
 bool cusim_checks(void);

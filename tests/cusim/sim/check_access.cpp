@@ -79,8 +79,9 @@ static bool conflict(uint32_t tid, uint32_t st, uint32_t me, bool atomic)
         return false;
     return !ordered(tid & TID, st);
 }
-// Looks at one shadow cell and notes the access in it.
-static void look(Shadow *s, uint32_t tag, uint32_t st, bool write, const void *pc, const char *p, const Alloc *a)
+// Looks at one shadow cell and notes the access in it. To copy what nobody wrote is no mistake yet.
+static void look(Shadow *s, uint32_t tag, uint32_t st, bool write, const void *pc, const char *p, const Alloc *a,
+                 bool copies = false)
 {
     const bool atomic = tag & ATOMIC;
     const uint32_t mypc = pc ? static_cast<uint32_t>(image_offset(pc)) : 0;
@@ -95,9 +96,10 @@ static void look(Shadow *s, uint32_t tag, uint32_t st, bool write, const void *p
         s->w_st = st;
         s->w_pc = mypc;
     } else {
-        if (!s->w_st && (tag & TID) != HOST) {
-            if (first_time(mypc, "unwritten"))
-                report(pc, p, a, "read of bytes that nobody wrote");
+        if (!s->w_st && !copies) {
+            const char *name = operation_at(operation_start);
+            if (first_time(mypc, pc ? "unwritten" : name))
+                report(pc, p, a, "read of bytes that nobody wrote, by \"%s\"", name);
             s->w_st = 1;
             s->w_tid = HOST | BYTES;
         }
@@ -125,7 +127,7 @@ void chk_access(const void *ptr, size_t n, bool write, bool atomic, const void *
     if (settings().preempt && rnd() % settings().preempt == 0)
         yield();
 }
-void chk_host(const void *p, size_t n, bool write)
+static void whole_range(const void *p, size_t n, bool write, bool copies)
 {
     Alloc *a = n && in_arena(p) ? find_alloc(p) : nullptr;
     if (!a)
@@ -137,7 +139,15 @@ void chk_host(const void *p, size_t n, bool write)
     // A byte at either end that is not meant shares its cell with one that is.
     for (size_t i = o / 2; i <= (o + n - 1) / 2; i++) {
         uint32_t bytes = (2 * i >= o ? 1u << 30 : 0) | (2 * i + 1 < o + n ? 1u << 31 : 0);
-        look(a->sh + i, HOST | bytes, sync_clock, write, nullptr, a->base + 2 * i, a);
+        look(a->sh + i, HOST | bytes, sync_clock, write, nullptr, a->base + 2 * i, a, copies);
     }
+}
+void chk_host(const void *p, size_t n, bool write)
+{
+    whole_range(p, n, write, true);
+}
+void chk_library(const void *p, size_t n, bool write)
+{
+    whole_range(p, n, write, false);
 }
 } // namespace cusim

@@ -126,7 +126,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     if (e == cudaSuccess && !joined(c->nodes, stream->tips))
         e = cudaErrorStreamCaptureUnjoined;
     if (e == cudaSuccess)
-        *graph = new CUgraph_st{std::move(c->nodes)};
+        object_made(*graph = new CUgraph_st{std::move(c->nodes)}, "graph");
     forget_capture(c);
     captures.erase(std::find(captures.begin(), captures.end(), c));
     delete c;
@@ -154,7 +154,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
     cudaError_t e = enter("cudaGraphInstantiate");
     if (e != cudaSuccess)
         return e;
-    *exec = new CUgraphExec_st{graph->nodes, {}};
+    object_made(*exec = new CUgraphExec_st{graph->nodes, {}}, "executable graph");
     for (size_t i = 0; !chain(graph->nodes) && i < graph->nodes.size(); i++)
         (*exec)->ids.push_back(new_stream_id());
     return cudaSuccess;
@@ -182,12 +182,18 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 {
     cudaError_t e = enter("cudaGraphDestroy");
+    if (!graph)
+        return error(cudaErrorInvalidValue);
+    object_gone(graph, "graph");
     delete graph;
     return e;
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 {
     cudaError_t e = enter("cudaGraphExecDestroy");
+    if (!exec)
+        return error(cudaErrorInvalidValue);
+    object_gone(exec, "executable graph");
     delete exec;
     return e;
 }

@@ -161,6 +161,11 @@ void dev_free(void *p);
 enum Side { HOST_SIDE, DEVICE_SIDE, OUT_OF_BOUNDS };
 Side side_of(const void *p, size_t n); // where these n bytes lie
 
+// ---- objects.cpp: what a program holds by a handle: streams, events, graphs, and what libraries make
+void object_made(const void *p, const char *what);
+bool object_lives(const void *p, const char *what);
+void object_gone(const void *p, const char *what); // fails where there is none
+
 // ---- streams.cpp, graphs.cpp: the order of the operations of all streams, as CUDA promises it
 struct Order {
     unsigned stream = 0;
@@ -191,11 +196,14 @@ cudaError_t error(cudaError_t e);           // remembers it for cudaGetLastError
 cudaError_t enter(const char *name);        // counts the call; what it shall fail with
 cudaError_t enter_unsafe(const char *name); // the same for a call that may not be made while a stream is captured
 void device_fault(cudaError_t e);           // from now on every call fails
+cudaError_t enqueue_work(const char *name, cudaStream_t stream, std::function<void()> work); // as a kernel of that name
+bool any_capture(); // whether a call that a capture forbids would break one; it then does
 bool device_dead();
 
 // ---- check.cpp
 #if CUSIM_CHECK
-void chk_host(const void *p, size_t n, bool write); // by a copy, a memset or a library
+void chk_host(const void *p, size_t n, bool write); // by a copy or a fill
+void chk_library(const void *p, size_t n, bool write);
 void chk_access(const void *p, size_t n, bool write, bool atomic, const void *pc);
 void chk_acquire(const void *p);
 void chk_release(const void *p);
@@ -206,6 +214,9 @@ void chk_op_begin(const char *name, const Order &order);
 void chk_settled(); // the host waited for everything
 #else
 inline void chk_host(const void *, size_t, bool)
+{
+}
+inline void chk_library(const void *, size_t, bool)
 {
 }
 inline void chk_access(const void *, size_t, bool, bool, const void *)

@@ -59,21 +59,24 @@ cudaError_t enter(const char *name)
     cudaError_t injected = name ? count(name, false) : cudaSuccess;
     return error(injected != cudaSuccess ? injected : fault);
 }
+bool any_capture()
+{
+    for (Capture *c : captures)
+        if (c->mode != cudaStreamCaptureModeRelaxed)
+            return c->invalid = true;
+    return false;
+}
 cudaError_t enter_unsafe(const char *name)
 {
     cudaError_t e = enter(name);
-    for (Capture *c : captures)
-        if (c->mode != cudaStreamCaptureModeRelaxed) {
-            c->invalid = true;
-            return error(cudaErrorStreamCaptureUnsupported);
-        }
-    return e;
+    return any_capture() ? error(cudaErrorStreamCaptureUnsupported) : e;
 }
-static void run_kernel(GridImpl *g)
+// What runs on the device counts as "kernel NAME".
+static void run_kernel(const char *name, const std::function<void()> &run)
 {
-    cudaError_t e = count((std::string("kernel ") + g->name).c_str(), true);
+    cudaError_t e = count((std::string("kernel ") + name).c_str(), true);
     if (e == cudaSuccess)
-        run_grid(g);
+        run();
     else
         device_fault(e);
 }
@@ -114,8 +117,14 @@ cudaError_t launch(const char *name, dim3 g, dim3 b, size_t smem, cudaStream_t s
         grid_now.thunk = thunk;
         grid_now.args = keep.get();
         grid_now.argbytes = argbytes;
-        run_kernel(&grid_now);
+        run_kernel(name, [&] { run_grid(&grid_now); });
     });
+}
+cudaError_t enqueue_work(const char *name, cudaStream_t stream, std::function<void()> work)
+{
+    if (device_dead())
+        return enter(nullptr);
+    return enqueue(stream, name, [name, work = std::move(work)] { run_kernel(name, work); });
 }
 } // namespace cusim
 using namespace cusim;
@@ -153,13 +162,13 @@ cudaError_t cusim_enqueue(const char *name, cudaStream_t stream, void (*function
     std::shared_ptr<char> copy(new char[n ? n : 1], std::default_delete<char[]>());
     if (n)
         memcpy(copy.get(), data, n);
-    return enqueue(stream, name, [=] { function(copy.get()); });
+    return enqueue_work(name, stream, [=] { function(copy.get()); });
 }
 void cusim_touch(const void *p, size_t n, bool write)
 {
     if (n && side_of(p, n) != DEVICE_SIDE)
         fail("%zu bytes at %p are not, or not all, in one allocation on the device", n, p);
-    chk_host(p, n, write);
+    chk_library(p, n, write);
 }
 void cusim_set_devices(int n)
 {

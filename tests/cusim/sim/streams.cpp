@@ -162,6 +162,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
     ENTER(enter("cudaStreamCreate"));
     *stream = new CUstream_st{{}, (flags & cudaStreamNonBlocking) != 0, new_stream_id(), {}, nullptr, {}};
     streams.push_back(*stream);
+    object_made(*stream, "stream");
     return cudaSuccess;
 }
 cudaError_t cudaStreamCreate(cudaStream_t *stream)
@@ -175,6 +176,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
         return error(cudaErrorInvalidResourceHandle);
     drain(stream);
     streams.erase(std::find(streams.begin(), streams.end(), stream));
+    object_gone(stream, "stream");
     delete stream;
     return e;
 }
@@ -216,6 +218,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
     ENTER(enter("cudaEventCreate"));
     *event = new CUevent_st;
     events.push_back(*event);
+    object_made(*event, "event");
     (*event)->timing = !(flags & cudaEventDisableTiming);
     return cudaSuccess;
 }
@@ -309,6 +312,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
     if (!event)
         return error(cudaErrorInvalidResourceHandle);
     drain_all();
+    object_gone(event, "event");
     events.erase(std::find(events.begin(), events.end(), event));
     delete event;
     return e;
