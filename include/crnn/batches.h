@@ -27,6 +27,9 @@ typedef struct {
     uint64_t seed;
 } crnn_batches_config;
 
+/* How many sequences and steps an epoch would have: as crnn_batches_new, but allocates nothing. */
+crnn_status crnn_batches_count(const crnn_batches_config *config, int64_t *sequences, int64_t *steps, crnn_error *err);
+
 typedef struct crnn_batches crnn_batches;
 
 /* CRNN_ERR_FORMAT where the text is shorter than one batch; the sentence says how many characters are needed. */

@@ -11,6 +11,7 @@
 #include <crnn/sample.h>
 #include <crnn/text.h>
 #include <crnn/train.h>
+#include <crnn/verify.h>
 
 #ifdef __cplusplus
 extern "C" {

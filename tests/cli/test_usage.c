@@ -9,7 +9,8 @@
 static program_run run;
 static char *dir;
 
-static const char *const commands[] = {"train", "sample", "eval", "corpus", "doctor", "info", "devices", "bench"};
+static const char *const commands[] = {"train", "sample", "eval",    "corpus", "doctor",
+                                       "info",  "verify", "devices", "bench"};
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static int begin(void **state)
@@ -135,7 +136,7 @@ static void choices_flags_and_missing_values_are_told(void **state)
 static void each_command_says_what_it_needs(void **state)
 {
     (void)state;
-    static const char *const need[] = {"train", "sample", "eval", "corpus", "doctor", "info"};
+    static const char *const need[] = {"train", "sample", "eval", "corpus", "doctor", "info", "verify"};
     for (size_t i = 0; i < sizeof need / sizeof *need; i++) {
         program_do(&run, dir, need[i]);
         assert_refused(run, 2, need[i]);

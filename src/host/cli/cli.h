@@ -13,6 +13,7 @@ int cmd_info(int argc, char **argv);
 int cmd_devices(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
 
 /* Says what failed on standard error, and returns the exit status for it. */
 int cli_fail(const char *command, const crnn_error *err);
@@ -27,6 +28,14 @@ void cli_print_json(json_t *object);
 /* Writes text for a person: on a terminal control characters in caret form, unless raw. */
 void cli_put_text(FILE *out, const uint32_t *codes, size_t count, bool raw);
 bool cli_is_terminal(FILE *file);
+
+/* What a stored run needs to be trained again: options, text and device, as it names them (cmd_train.c). NULL where something is not as it
+ * was, which is told; *status: to end with. replay: borrowed as long. */
+typedef struct cli_stored cli_stored;
+cli_stored *cli_stored_open(const char *command, const crnn_replay *replay, int *status);
+const crnn_train_options *cli_stored_options(const cli_stored *stored);
+const crnn_corpus *cli_stored_corpus(const cli_stored *stored);
+void cli_stored_free(cli_stored *stored);
 
 /* Rows that several commands have. */
 #define CLI_DEVICE_ROWS                                                                                                \

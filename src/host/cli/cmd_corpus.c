@@ -40,10 +40,7 @@ static void plan(const opt_set *set, crnn_batching batching, int64_t characters,
 {
     crnn_batches_config config = {batching, characters, (int32_t)opt_int(set, "batch"), (int32_t)opt_int(set, "length"),
                                   10000,    1};
-    crnn_batches *batches = crnn_batches_new(&config, NULL);
-    *sequences = batches ? crnn_batches_sequences(batches) : 0;
-    *steps = batches ? crnn_batches_steps(batches) : 0;
-    crnn_batches_free(batches);
+    crnn_batches_count(&config, sequences, steps, NULL);
 }
 
 static void print_json(const opt_set *set, const crnn_corpus *corpus)

@@ -342,7 +342,7 @@ static int read_corpus(job *j)
     const opt_value *val = opt_get(&j->set, "val");
     j->corpus = crnn_corpus_read(j->set.files, j->set.file_count, val->list, val->count, &options, &err);
     if (!j->corpus)
-        return err.status == CRNN_ERR_IO ? (cli_fail("train", &err), EXIT_DATA) : cli_fail("train", &err);
+        return err.status == CRNN_ERR_IO ? (cli_fail(j->set.command, &err), EXIT_DATA) : cli_fail(j->set.command, &err);
     if (crnn_corpus_unknown(j->corpus))
         fprintf(stderr, "note: %lld characters of the held-out text are not in the vocabulary and do not count\n",
                 (long long)crnn_corpus_unknown(j->corpus));
@@ -375,12 +375,28 @@ static void choose_out(job *j)
     }
 }
 
+/* Takes the options and the texts of a run, as it stored them, where none were given. */
+static int take_options(job *j, const char *options, const char *run)
+{
+    j->stored = json_loads(options, 0, NULL);
+    const json_t *files = json_object_get(j->stored, "files");
+    if (!j->stored || !opt_from_json(&j->set, j->stored) || !json_is_array(files)) {
+        fprintf(stderr, "crnn-gpu %s: %s: its checkpoint does not hold the options of a run of this program\n",
+                j->set.command, run);
+        return EXIT_DATA;
+    }
+    free(j->set.files);
+    j->set.files = calloc(json_array_size(files) + 1, sizeof *j->set.files);
+    for (size_t i = 0; j->set.files && i < json_array_size(files); i++)
+        j->set.files[j->set.file_count++] = json_string_value(json_array_get(files, i));
+    return -1;
+}
+
 /* Takes the options of the run from its newest checkpoint; refuses those that would change it. */
 static int take_over(job *j)
 {
     const char *run = opt_text(&j->set, "resume");
     crnn_error err = {0};
-    json_error_t problem;
     for (int i = 0; i < j->set.row_count; i++) {
         bool allowed = !j->set.values[i].given;
         for (size_t k = 0; k < sizeof may_change / sizeof *may_change; k++)
@@ -398,29 +414,21 @@ static int take_over(job *j)
     j->from = crnn_checkpoint_find(run, false, NULL, cli_note, NULL, &err);
     if (!j->from)
         return cli_fail("train", &err), EXIT_DATA;
-    j->stored = json_loads(j->from->options, 0, &problem);
-    const json_t *files = json_object_get(j->stored, "files");
-    if (!j->stored || !opt_from_json(&j->set, j->stored) || !json_is_array(files)) {
-        fprintf(stderr, "crnn-gpu train: %s: its checkpoint does not hold the options of a run of this program\n", run);
-        return EXIT_DATA;
-    }
-    free(j->set.files);
-    j->set.files = calloc(json_array_size(files) + 1, sizeof *j->set.files);
-    for (size_t i = 0; j->set.files && i < json_array_size(files); i++)
-        j->set.files[j->set.file_count++] = json_string_value(json_array_get(files, i));
+    int status = take_options(j, j->from->options, run);
+    if (status >= 0)
+        return status;
     snprintf(j->out, sizeof j->out, "%s", run);
     return -1;
 }
 
-static int check_same_text(const job *j)
+static int check_same_text(const job *j, const crnn_checkpoint *from)
 {
-    if (memcmp(j->from->corpus_sha256, crnn_corpus_sha256(j->corpus), 32) == 0)
+    if (memcmp(from->corpus_sha256, crnn_corpus_sha256(j->corpus), 32) == 0)
         return -1;
     fprintf(stderr,
-            "crnn-gpu train: the text has changed since the run began (%lld characters now, %lld then); put it back, "
-            "or begin a new "
-            "run with --init\n",
-            (long long)crnn_corpus_train(j->corpus).count, (long long)j->from->corpus_characters);
+            "crnn-gpu %s: the text has changed since the run began (%lld characters now, %lld then); put it back, "
+            "or begin a new run with --init\n",
+            j->set.command, (long long)crnn_corpus_train(j->corpus).count, (long long)from->corpus_characters);
     return EXIT_DATA;
 }
 
@@ -539,7 +547,21 @@ static int prepare(job *j)
         status = make_options_json(j);
     if (status < 0)
         status = read_corpus(j);
-    return status < 0 && j->from ? check_same_text(j) : status;
+    return status < 0 && j->from ? check_same_text(j, j->from) : status;
+}
+
+static void free_job(job *j)
+{
+    crnn_trainer_free(j->trainer);
+    crnn_checkpoint_free(j->from);
+    crnn_corpus_free(j->corpus);
+    json_decref(j->stored);
+    free(j->options_json);
+    for (int i = 0; i < j->text_count; i++)
+        free(j->texts[i]);
+    free(j->texts);
+    free(j->reports);
+    opt_free(&j->set);
 }
 
 int cmd_train(int argc, char **argv)
@@ -560,15 +582,66 @@ int cmd_train(int argc, char **argv)
         status = prepare(&j);
     if (status < 0)
         status = train(&j);
-    crnn_trainer_free(j.trainer);
-    crnn_checkpoint_free(j.from);
-    crnn_corpus_free(j.corpus);
-    json_decref(j.stored);
-    free(j.options_json);
-    for (int i = 0; i < j.text_count; i++)
-        free(j.texts[i]);
-    free(j.texts);
-    free(j.reports);
-    opt_free(&j.set);
+    free_job(&j);
     return status;
+}
+
+/* --- a run that is there ------------------------------------------------------------------------------------------------------ */
+
+struct cli_stored {
+    job job;
+    crnn_train_options options;
+};
+
+cli_stored *cli_stored_open(const char *command, const crnn_replay *replay, int *status)
+{
+    cli_stored *stored = calloc(1, sizeof *stored);
+    *status = EXIT_FAILED;
+    if (!stored) {
+        fprintf(stderr, "crnn-gpu %s: out of memory\n", command);
+        return NULL;
+    }
+    job *j = &stored->job;
+    j->set = (opt_set){.command = command, .rows = rows, .row_count = sizeof rows / sizeof *rows};
+    *status = opt_parse(&j->set, 0, NULL);
+    if (*status < 0)
+        *status = take_options(j, replay->options, replay->run);
+    if (*status < 0)
+        *status = check_keep(j);
+    if (*status < 0 && replay->kind != CRNN_DEVICE_AUTO) {
+        opt_get(&j->set, "device")->text = replay->kind == CRNN_DEVICE_CUDA ? "cuda" : "cpu";
+        opt_get(&j->set, "threads")->integer = replay->threads;
+    }
+    if (*status < 0)
+        *status = cli_device(&j->set, &j->device);
+    if (*status < 0)
+        *status = make_options_json(j);
+    if (*status < 0)
+        *status = read_corpus(j);
+    if (*status < 0)
+        *status = check_same_text(j, replay->from);
+    if (*status < 0) {
+        stored->options = train_options(j);
+        return stored;
+    }
+    cli_stored_free(stored);
+    return NULL;
+}
+
+const crnn_train_options *cli_stored_options(const cli_stored *stored)
+{
+    return &stored->options;
+}
+
+const crnn_corpus *cli_stored_corpus(const cli_stored *stored)
+{
+    return stored->job.corpus;
+}
+
+void cli_stored_free(cli_stored *stored)
+{
+    if (!stored)
+        return;
+    free_job(&stored->job);
+    free(stored);
 }

@@ -15,6 +15,7 @@ static const struct {
     {"corpus", "look at texts as training will see them", cmd_corpus},
     {"doctor", "look for what is wrong with texts before training", cmd_doctor},
     {"info", "what a run or a checkpoint holds", cmd_info},
+    {"verify", "check a run's files, or train a part of it again", cmd_verify},
     {"devices", "what can compute here, and why something cannot", cmd_devices},
     {"bench", "time the training step of any shape", cmd_bench},
 };

@@ -47,35 +47,46 @@ static void begin_epoch(crnn_batches *batches, int64_t epoch)
         batches->buffer[i] = i;
 }
 
-crnn_batches *crnn_batches_new(const crnn_batches_config *config, crnn_error *err)
+crnn_status crnn_batches_count(const crnn_batches_config *config, int64_t *sequences, int64_t *steps, crnn_error *err)
 {
-    crnn_batches *batches = NULL;
-    if (check(config, err) != CRNN_OK)
-        return NULL;
-    if (config->characters < needed(config)) {
-        crnn_fail(
+    crnn_status status = check(config, err);
+    int64_t B = config->B, T = config->T;
+    *sequences = *steps = 0;
+    if (status != CRNN_OK)
+        return status;
+    if (config->characters < needed(config))
+        return crnn_fail(
             err, CRNN_ERR_FORMAT,
             "the text has %lld characters; %ld rows of %ld need at least %lld: give more text, or smaller batches",
             (long long)config->characters, (long)config->B, (long)config->T, (long long)needed(config));
-        return NULL;
+    if (config->batching == CRNN_STREAMS) {
+        *steps = (config->characters - 1) / B / T;
+        *sequences = *steps * B;
+    } else {
+        *sequences = config->characters / (T + 1);
+        *steps = *sequences / B;
     }
-    batches = crnn_alloc(1, sizeof *batches, "the batches", err);
+    return CRNN_OK;
+}
+
+crnn_batches *crnn_batches_new(const crnn_batches_config *config, crnn_error *err)
+{
+    int64_t sequences, steps;
+    if (crnn_batches_count(config, &sequences, &steps, err) != CRNN_OK)
+        return NULL;
+    crnn_batches *batches = crnn_alloc(1, sizeof *batches, "the batches", err);
     if (!batches)
         return NULL;
-    int64_t B = config->B, T = config->T;
     batches->config = *config;
-    if (config->batching == CRNN_STREAMS) {
-        batches->steps = (config->characters - 1) / B / T;
-        batches->sequences = batches->steps * B;
-    } else {
-        batches->sequences = config->characters / (T + 1);
-        batches->steps = batches->sequences / B;
-        batches->capacity = config->shuffle_buffer < batches->sequences ? config->shuffle_buffer : batches->sequences;
+    batches->sequences = sequences;
+    batches->steps = steps;
+    if (config->batching == CRNN_WINDOWS) {
+        batches->capacity = config->shuffle_buffer < sequences ? config->shuffle_buffer : sequences;
         batches->buffer = crnn_alloc((size_t)batches->capacity, sizeof(int64_t), "the shuffle buffer", err);
         if (!batches->buffer)
             goto fail;
     }
-    batches->starts = crnn_alloc((size_t)B, sizeof(int64_t), "the rows of a batch", err);
+    batches->starts = crnn_alloc((size_t)config->B, sizeof(int64_t), "the rows of a batch", err);
     if (!batches->starts)
         goto fail;
     begin_epoch(batches, 0);

@@ -187,29 +187,32 @@ crnn_history *crnn_history_new(const char *directory, crnn_error *err)
     return open_history(directory, O_TRUNC, err);
 }
 
-/* What a line says, as far as a cut needs it. */
-typedef struct {
-    bool kept;
-    enum { STEP, EPOCH, SKIP, RETURN } event;
-    int64_t step;
-} line_facts;
-
-static line_facts judge(const char *line, size_t length, int64_t step, bool mid_epoch)
+static int64_t whole(const json_t *object, const char *key)
 {
-    line_facts facts = {false, STEP, -1};
-    json_t *object = json_loadb(line, length, 0, NULL);
+    const json_t *number = json_object_get(object, key);
+    return json_is_integer(number) ? json_integer_value(number) : -1;
+}
+
+bool crnn_history_parse(crnn_history_line *line, const char *text, size_t length)
+{
+    static const char *const events[] = {"step", "epoch", "skip", "return"};
+    json_t *object = json_loadb(text, length, 0, NULL);
     const char *event = json_string_value(json_object_get(object, "event"));
-    json_t *number = json_object_get(object, "step");
-    if (event && json_is_integer(number)) {
-        facts.step = json_integer_value(number);
-        facts.event = strcmp(event, "epoch") == 0    ? EPOCH
-                      : strcmp(event, "skip") == 0   ? SKIP
-                      : strcmp(event, "return") == 0 ? RETURN
-                                                     : STEP;
-        facts.kept = facts.step <= step && !(mid_epoch && facts.step == step && facts.event == EPOCH);
-    }
+    const json_t *loss = json_object_get(object, "loss");
+    *line = (crnn_history_line){CRNN_LINE_OTHER, whole(object, "step"), whole(object, "epoch"),
+                                whole(object, "to_step"), json_is_number(loss) ? json_number_value(loss) : (double)NAN};
+    bool known = event && json_is_integer(json_object_get(object, "step"));
+    for (int i = 0; known && i < CRNN_LINE_OTHER; i++)
+        if (strcmp(event, events[i]) == 0)
+            line->event = (crnn_line_event)i;
     json_decref(object);
-    return facts;
+    return known;
+}
+
+/* Does a cut at `step` keep the line? */
+static bool stays(const crnn_history_line *line, int64_t step, bool mid_epoch)
+{
+    return line->step <= step && !(mid_epoch && line->step == step && line->event == CRNN_LINE_EPOCH);
 }
 
 /* Moves the lines that stay to the front of text; returns their size. */
@@ -220,13 +223,13 @@ static size_t cut(char *text, size_t size, int64_t step, bool mid_epoch, int *sk
     int64_t last = -1; /* step that was skipped */
     for (char *line = text, *end; (end = memchr(line, '\n', size - (size_t)(line - text))); line = end + 1) {
         size_t length = (size_t)(end - line) + 1;
-        line_facts facts = judge(line, length, step, mid_epoch);
-        if (!facts.kept)
+        crnn_history_line facts;
+        if (!crnn_history_parse(&facts, line, length) || !stays(&facts, step, mid_epoch))
             continue;
-        if (facts.event == SKIP) {
+        if (facts.event == CRNN_LINE_SKIP) {
             run = facts.step == last + 1 ? run + 1 : 1;
             last = facts.step;
-        } else if (facts.event != EPOCH) {
+        } else if (facts.event != CRNN_LINE_EPOCH) {
             run = 0;
         }
         memmove(text + kept, line, length);

@@ -33,6 +33,17 @@ bool crnn_history_waiting(const crnn_history *history); /* lines wait in memory 
 /* Makes durable what was written; may be called from another thread. */
 crnn_status crnn_history_sync(const crnn_history *history, crnn_error *err);
 
+typedef enum { CRNN_LINE_STEP, CRNN_LINE_EPOCH, CRNN_LINE_SKIP, CRNN_LINE_RETURN, CRNN_LINE_OTHER } crnn_line_event;
+
+/* What a line says; -1 and NAN where it does not. */
+typedef struct {
+    crnn_line_event event;
+    int64_t step, epoch, to_step;
+    double loss;
+} crnn_history_line;
+/* False where text, with its line's end or without, is no line of a history. */
+bool crnn_history_parse(crnn_history_line *line, const char *text, size_t length);
+
 enum { CRNN_NUMBER = 32 };
 /* The shortest decimal that reads back to the same bits; "null" where value is not finite (JSON has no word for it). Returns out. */
 char *crnn_number(char out[CRNN_NUMBER], double value);
