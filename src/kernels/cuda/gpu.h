@@ -57,6 +57,17 @@ static inline cudaError_t gpu_launch(const char *name, dim3 g, dim3 b, size_t sm
 // Operations without a CUDA C++ spelling: inline PTX for the GPU, functions of the simulator otherwise.
 namespace gpu
 {
+// threadIdx.x, asked for anew: what is computed from it within a loop is not kept in registers from round to round.
+__device__ __forceinline__ int thread_again()
+{
+#ifdef CUSIM
+    return static_cast<int>(threadIdx.x);
+#else
+    int v;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(v));
+    return v;
+#endif
+}
 __device__ __forceinline__ unsigned ld_acquire(const unsigned *p)
 {
 #ifdef CUSIM

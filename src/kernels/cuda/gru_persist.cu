@@ -1,0 +1,139 @@
+// gru_persist.cu - how a persistent pass is shared out, and its weights in the order in which the kernels read them.
+#include "kernels/cuda/gru_persist.cuh"
+
+using namespace persist;
+
+namespace
+{
+// R [H,ldr], gates n, z, r, to [slice][warp][PARTS][TILES][steps][32 lanes] x 16 bytes: the A fragments of mma.m16n8k16. Forward: rows of A
+// are a slice's units, one gate a tile, K the units of h. Backward: rows are the units of h, K goes over units' tiles and within each
+// over the gates.
+template <class F>
+__global__ void __launch_bounds__(THREADS, 1)
+    pack(const __grid_constant__ crnn_persist_plan p, uint4 *to, const float *R, int64_t ldr, int warp_tiles)
+{
+    const bool back = p.direction == CRNN_PERSIST_BACKWARD;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, slice = blockIdx.x, step = blockIdx.y, H = p.H;
+    const int across = back ? 0 : warp % p.tiles, k = (back ? warp : warp / p.tiles) * p.steps + step;
+    for (int tile = 0; tile < warp_tiles; tile++) {
+        const int rows = (slice * p.tiles + (back ? tile : across)) * 16, gate = back ? k % 3 : tile;
+        const int columns = (back ? k / 3 : k) * 16;
+        uint32_t words[4][F::PARTS];
+        for (int reg = 0; reg < 4; reg++) {
+            const int row = rows + lane / 4 + reg % 2 * 8, column = columns + lane % 4 * 2 + reg / 2 * 8;
+            float v[2];
+            for (int i = 0; i < 2; i++) {
+                const bool there = row < H && column + i < H;
+                const int64_t from = back ? row : column + i, unit = back ? column + i : row;
+                v[i] = there ? R[from * ldr + gate * H + unit] * F::WEIGHTS : 0.0f;
+            }
+            F::words(words[reg], v[0], v[1]);
+        }
+        for (int part = 0; part < F::PARTS; part++)
+            to[(((static_cast<int64_t>(slice) * WARPS + warp) * F::PARTS + part) * warp_tiles + tile) * p.steps * 32 +
+               step * 32 + lane] = uint4{words[0][part], words[1][part], words[2][part], words[3][part]};
+    }
+}
+
+Need need_of_plan(const crnn_persist_plan &p)
+{
+    return p.direction == CRNN_PERSIST_FORWARD ? forward_need(p) : backward_need(p);
+}
+
+// Fills in what follows from precision, B, H, groups, tiles and resident; false: it does not fit.
+bool complete(crnn_persist_plan &p, const crnn_persist_gpu &gpu)
+{
+    const Need need = need_of_plan(p);
+    if (!need.fixed)
+        return false;
+    const int tiles = (p.H + 15) / 16, gates = p.direction == CRNN_PERSIST_BACKWARD ? 3 : 1;
+    p.slices = (tiles + p.tiles - 1) / p.tiles;
+    p.chunks = (p.B + p.groups * ROWS - 1) / (p.groups * ROWS);
+    p.steps = (tiles * gates + need.k_warps - 1) / need.k_warps;
+    p.steps = max(p.resident, (p.steps + need.piece - 1) / need.piece * need.piece);
+    const int64_t shared = need.fixed + static_cast<int64_t>(p.chunks) * need.a_chunk +
+                           static_cast<int64_t>(p.steps - p.resident) * need.a_step;
+    if (static_cast<int64_t>(p.groups) * p.slices > gpu.sms || shared > gpu.shared || p.chunks > THREADS)
+        return false;
+    p.shared = static_cast<int32_t>(shared);
+    return true;
+}
+
+// Clocks of a time step, from the figures of docs/PERFORMANCE.md: a block works on its chunks in turn, while what it published of one is
+// on its way for the time of a round.
+double estimate(const crnn_persist_plan &p)
+{
+    const double clock = 1.7e9, round = 900, fixed = 700;   // fixed: barriers, sums over K, gates
+    const double mma = 8, from_shared = 4, from_cache = 48; // clocks a warp's mma; a warp's 16-byte load; bytes a clock
+    const Need need = need_of_plan(p);
+    const int parts = p.precision == CRNN_PERSIST_SPLIT ? 2 : 1, products = parts == 2 ? 3 : 1;
+    const double multiply = 2.0 * p.steps * need.warp_tiles * 2 * products * mma;
+    const double weights = static_cast<double>(p.steps - p.resident) * need.warp_tiles * parts * WARPS * from_shared;
+    const double copy = p.steps * need.k_warps * 512.0 * parts / from_cache;
+    const double work = fixed + (multiply > copy ? multiply : copy) + weights;
+    const double all = p.chunks * work;
+    return (all > work + round ? all : work + round) / clock;
+}
+} // namespace
+
+bool crnn_persist_plan_for(crnn_persist_plan *plan, crnn_persist_direction direction, crnn_persist_precision precision,
+                           int32_t B, int32_t H, const crnn_persist_gpu *gpu, int32_t groups, int32_t tiles)
+{
+    bool found = false;
+    if (B < 1 || H < 1 || gpu->compute_major < 8)
+        return false;
+    for (int t = tiles ? tiles : 1; t <= (tiles ? tiles : 2); t++)
+        for (int g = groups ? groups : 1; g <= (groups ? groups : min((B + ROWS - 1) / ROWS, gpu->sms)); g++)
+            for (int resident = 4; resident <= 48; resident += 4) {
+                crnn_persist_plan p = {};
+                p.direction = direction;
+                p.precision = precision;
+                p.B = B;
+                p.H = H;
+                p.groups = g;
+                p.tiles = t;
+                p.resident = resident;
+                if (!complete(p, *gpu))
+                    continue;
+                p.estimate = estimate(p);
+                if (!found || p.estimate < plan->estimate)
+                    *plan = p;
+                found = true;
+            }
+    return found;
+}
+
+size_t crnn_persist_bytes(const crnn_persist_plan *plan)
+{
+    return places_of(*plan).bytes;
+}
+
+cudaError_t crnn_persist_pack(const crnn_persist_plan *plan, void *workspace, const float *R, int64_t ldr,
+                              cudaStream_t stream)
+{
+    uint4 *to = reinterpret_cast<uint4 *>(static_cast<unsigned char *>(workspace) + places_of(*plan).weights);
+    const dim3 grid(static_cast<unsigned>(plan->slices), static_cast<unsigned>(plan->steps));
+    const int tiles = need_of_plan(*plan).warp_tiles;
+    switch (plan->precision) {
+    case CRNN_PERSIST_BF16:
+        return LAUNCH(pack<Bf16>, grid, THREADS, 0, stream, *plan, to, R, ldr, tiles);
+    case CRNN_PERSIST_FP16:
+        return LAUNCH(pack<Fp16>, grid, THREADS, 0, stream, *plan, to, R, ldr, tiles);
+    default:
+        return LAUNCH(pack<Split>, grid, THREADS, 0, stream, *plan, to, R, ldr, tiles);
+    }
+}
+
+float crnn_persist_scale(crnn_persist_precision precision, int64_t positions)
+{
+    float scale = 1.0f;
+    if (precision != CRNN_PERSIST_BF16)
+        for (scale = 16.0f; scale < 16.0f * static_cast<float>(positions); scale *= 2.0f)
+            ;
+    return scale;
+}
+
+const uint32_t *crnn_persist_status(const void *workspace)
+{
+    return static_cast<const uint32_t *>(workspace);
+}

@@ -1,0 +1,109 @@
+/* gru_persist.h - the recurrent part of a GRU layer as two kernels that stay on the GPU for all T time steps.
+ *
+ * Each block (one on a multiprocessor) holds the weights of its units in registers and shared memory for a whole pass and multiplies on
+ * tensor cores; the blocks that share batch rows hand each other h, or the gates' gradients on the way back, through the second-level cache
+ * after every time step. Flags order that; blocks of different batch rows never wait for one another. What is carried from step to step
+ * stays in float32 with the thread that owns it; only what is multiplied has 16 bits.
+ *
+ * A plan says how a pass of one shape is shared out on one GPU, or that it does not fit. A workspace belongs to one plan: device memory of
+ * crnn_persist_bytes(plan), zeroed once; the launches of one workspace follow each other on one stream. Launchers queue and return the
+ * status of the launch; every pointer is device memory that lives until the stream has passed. They may be captured: no launch
+ * depends on a number that the host keeps. One order of summation, no float atomics: the same launch gives the same bits.
+ */
+#ifndef CRNN_KERNELS_CUDA_GRU_PERSIST_H
+#define CRNN_KERNELS_CUDA_GRU_PERSIST_H
+
+#include <cuda_runtime_api.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+    CRNN_PERSIST_BF16, /* 8-bit significand */
+    CRNN_PERSIST_FP16, /* 11 bits, as tf32 has; |w| and |h| must stay below 255, the gradient's range is moved by `scale` */
+    CRNN_PERSIST_SPLIT, /* 22 bits: two fp16 numbers for each value and three products, for float32 accuracy; the same ranges */
+    CRNN_PERSIST_PRECISIONS
+} crnn_persist_precision;
+
+typedef enum { CRNN_PERSIST_FORWARD, CRNN_PERSIST_BACKWARD } crnn_persist_direction;
+
+/* What a plan must know of a GPU. */
+typedef struct {
+    int32_t sms;           /* multiprocessors */
+    int32_t shared;        /* bytes of shared memory that one block may have (opt-in) */
+    int32_t compute_major; /* 8 and newer */
+} crnn_persist_gpu;
+
+/* How one pass is shared out: groups x slices blocks of 256 threads. A group has 16 * chunks batch rows, which it works through 16 at a
+ * time; a slice has 16 * tiles units. */
+typedef struct {
+    crnn_persist_direction direction;
+    crnn_persist_precision precision;
+    int32_t B, H;
+    int32_t groups, slices, tiles, chunks;
+    int32_t
+        steps; /* of 16 numbers that each warp multiplies; `resident` of them with weights in registers, the rest in shared memory */
+    int32_t resident;
+    int32_t shared;  /* bytes of dynamic shared memory */
+    double estimate; /* seconds a time step, for choosing among plans; not a promise */
+} crnn_persist_plan;
+
+/* The best plan by estimate; false: H does not fit this GPU. groups and tiles 0: free to choose; otherwise only such plans count. */
+bool crnn_persist_plan_for(crnn_persist_plan *plan, crnn_persist_direction direction, crnn_persist_precision precision,
+                           int32_t B, int32_t H, const crnn_persist_gpu *gpu, int32_t groups, int32_t tiles);
+size_t crnn_persist_bytes(const crnn_persist_plan *plan);
+
+/* Once for each value of the weights: R [H,ldr], columns in gate order n, z, r, into the workspace in the order of the plan's kernel. */
+cudaError_t crnn_persist_pack(const crnn_persist_plan *plan, void *workspace, const float *R, int64_t ldr,
+                              cudaStream_t stream);
+
+/* z = s(xz + h Rz + b1z), r = s(xr + h Rr + b1r), n = tanh(xn + r n_h) with n_h = h Rn + b1n, h' = z h + (1 - z) n */
+typedef struct {
+    void *workspace;
+    float *hs;     /* [T,B,H] */
+    float *h_last; /* [B,H], may be h_first; NULL: not wanted */
+    float *keep;   /* [T*B rows, ldk apart] n_h, z, r, n, H floats each; NULL: not wanted */
+    const float *
+        xp; /* rows of z, r, n, ldx apart: of each position [T,B], or of each character where there are tokens. May lie in keep. */
+    const uint16_t *tokens; /* [T,B] or NULL */
+    const float *h_first;   /* [B,H] */
+    const float *b1;        /* [3H] n, z, r */
+    int64_t ldk, ldx;
+    int32_t T;
+    uint32_t patience; /* polls until a block gives up; 0: some seconds' worth */
+} crnn_persist_forward;
+cudaError_t crnn_persist_launch_forward(const crnn_persist_plan *plan, const crnn_persist_forward *pass,
+                                        cudaStream_t stream);
+
+/* The reverse of it, from T-1 to 0: nothing flows in through h_last or out through h_first. */
+typedef struct {
+    void *workspace;
+    float *keep;          /* in: n_h, z, r, n as the forward pass left them; out: dn_h, dz, dr, dn */
+    const float *dhs;     /* [T,B,H] gradient at each h, without what comes from later steps */
+    const float *hs;      /* [T,B,H] */
+    const float *h_first; /* [B,H] */
+    int64_t ldk;
+    int32_t T;
+    float scale; /* a power of two by which what is exchanged is multiplied; crnn_persist_scale() */
+    uint32_t patience;
+} crnn_persist_backward;
+cudaError_t crnn_persist_launch_backward(const crnn_persist_plan *plan, const crnn_persist_backward *pass,
+                                         cudaStream_t stream);
+
+/* A scale for gradients of a loss that is the mean over `positions`: so multiplied, they are near 16 times those of one position alone,
+ * which leaves a factor of 4000 up to fp16's largest number and 18 bits below 1. 1 for bf16. A gradient beyond the range becomes infinite,
+ * never wrong. */
+float crnn_persist_scale(crnn_persist_precision precision, int64_t positions);
+
+/* Where in device memory a launch says that it gave up, as blocks it waited for never came: 0 all is well. Its results are then
+ * meaningless, and so is each later one, until the workspace has been zeroed (and packed) again. */
+const uint32_t *crnn_persist_status(const void *workspace);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,255 @@
+// gru_persist_backward.cu - all time steps of the backward pass in one launch; gru_persist.cuh has the parts.
+#include "kernels/cuda/gru_persist.cuh"
+
+namespace
+{
+using namespace persist;
+
+// A warp multiplies all tiles of the slice by an eighth of K, which goes over the gates of all units.
+template <class F, int TILES, int RESIDENT> using BackwardLayout = Layout<F, TILES, 1, 3, RESIDENT>;
+
+// Shared memory of a block, in this order, and behind it the weights that have no room in registers.
+template <class L, int UNITS> struct Shared {
+    static constexpr int OWNERS = UNITS / 2 * ROWS, INPUTS = 6;
+    uint4 stage[L::STAGE_BYTES / 16];
+    float partial[L::K_WARPS * ROWS * (UNITS + 4)];
+    float2 input[2][INPUTS][OWNERS]; // n_h, z, r, n, dhs, h_prev of the next two chunks
+    unsigned stop, pad[3];
+    // float2 dh[chunks][OWNERS]; uint4 weights[]
+};
+
+struct Pass {
+    crnn_persist_backward a;
+    crnn_persist_plan plan;
+    bool wide; // every row begins at a multiple of 8 bytes
+};
+
+// A block's pass. Members are few, as registers hold the weights: places are computed anew from the thread's number.
+template <class F, int TILES, int RESIDENT> struct Block {
+    using L = BackwardLayout<F, TILES, RESIDENT>;
+    static constexpr int UNITS = 16 * TILES, OWNERS = UNITS / 2 * ROWS;
+    using S = Shared<L, UNITS>;
+    const Pass &p;
+    S &sh;
+
+    // What came past z from the step after, [chunks][OWNERS].
+    __device__ __forceinline__ float2 *carried() const
+    {
+        return reinterpret_cast<float2 *>(&sh + 1);
+    }
+    __device__ __forceinline__ uint4 *further() const
+    {
+        return reinterpret_cast<uint4 *>(carried() + p.plan.chunks * OWNERS);
+    }
+    __device__ __forceinline__ Exchange exchange() const
+    {
+        return exchange_of(p.plan, p.a.workspace, p.a.patience, &sh.stop);
+    }
+    __device__ __forceinline__ Owner owner() const
+    {
+        return owner_of<UNITS>(blockIdx.x, p.plan.H, p.wide);
+    }
+    __device__ __forceinline__ int row(const Owner &o, int chunk) const
+    {
+        return (blockIdx.y * p.plan.chunks + chunk) * ROWS + o.row;
+    }
+    __device__ __forceinline__ bool there(const Owner &o, int chunk) const
+    {
+        return o.mine && row(o, chunk) < p.plan.B;
+    }
+
+    // Starts the copy of what the gates of step t will need.
+    __device__ __forceinline__ void fetch(int parity, int t, int chunk) const
+    {
+        const Owner o = owner();
+        if (t >= 0 && there(o, chunk)) {
+            const int64_t H = p.plan.H, B = p.plan.B, i = t * B + row(o, chunk);
+            const float *keep = p.a.keep + i * p.a.ldk + o.j;
+#pragma unroll
+            for (int part = 0; part < 4; part++)
+                copy_pair(&sh.input[parity][part][o.thread], keep + part * H, o);
+            copy_pair(&sh.input[parity][4][o.thread], p.a.dhs + i * H + o.j, o);
+            copy_pair(&sh.input[parity][5][o.thread], (t ? p.a.hs + (i - B) * H : p.a.h_first + i * H) + o.j, o);
+        }
+        gpu::cp_async_commit();
+    }
+    __device__ __forceinline__ void begin() const
+    {
+        const int thread = threadIdx.x;
+        if (thread == 0)
+            sh.stop = 0;
+        if (thread < OWNERS) {
+            for (int i = 0; i < 2 * S::INPUTS; i++)
+                sh.input[i / S::INPUTS][i % S::INPUTS][thread] = {0.0f, 0.0f};
+            for (int chunk = 0; chunk < p.plan.chunks; chunk++)
+                carried()[chunk * OWNERS + thread] = {0.0f, 0.0f};
+        }
+        fetch(0, p.a.T - 1, 0);
+    }
+    // partial <- the shares of what comes back through R from step t+1.
+    __device__ __forceinline__ void product(const Weights<L> &w, unsigned base, int t, int chunk, int parity) const
+    {
+        const Exchange x = exchange();
+        const int thread = gpu::thread_again(), k_warp = thread / 32, steps = p.plan.steps;
+        const int published = p.a.T - 1 - t, last = published - 1; // steps before this one
+        const bool wraps = chunk + 1 == x.chunks;
+        if (!published) {
+            fetch(parity ^ 1, wraps ? t - 1 : t, wraps ? 0 : chunk + 1);
+            gpu::cp_async_wait<1>();
+            return;
+        }
+        constexpr int SLICE = 3 * TILES; // steps of K that a slice publishes
+        const int from = k_warp * steps / SLICE, to = ((k_warp + 1) * steps + SLICE - 1) / SLICE;
+        await(x, chunk, from, min(to, x.slices), base + static_cast<unsigned>(published), thread % 32);
+        const Product<L> product(thread, steps, slot_of(x, last & 1, chunk, L::PARTS), sh.stage, further());
+        product.begin();
+        fetch(parity ^ 1, wraps ? t - 1 : t, wraps ? 0 : chunk + 1);
+        float sum[TILES][2][4] = {};
+        product.run(sum, w);
+        leave<L, 1, UNITS>(sh.partial, sum);
+        __syncthreads();
+    }
+    struct Gates {
+        float2 dn_h, dz, dr, dn;
+    };
+    static __device__ __forceinline__ void one(float &dn_h, float &dz, float &dr, float &dn, float &carry, float d,
+                                               float n_h, float z, float r, float n, float h_prev)
+    {
+        dn = d * (1.0f - z) * (1.0f - n * n);
+        dz = d * (h_prev - n) * z * (1.0f - z);
+        dr = dn * n_h * r * (1.0f - r);
+        dn_h = dn * r;
+        carry = d * z;
+    }
+    __device__ __forceinline__ void compute(Gates &g, int t, int chunk, int parity) const
+    {
+        const Owner o = owner();
+        if (!there(o, chunk))
+            return;
+        const float2(*in)[OWNERS] = sh.input[parity];
+        float2 &carry = carried()[chunk * OWNERS + o.thread];
+        float2 d = carry;
+        if (t + 1 < p.a.T) {
+            const float2 back = gather<L, 1, UNITS>(sh.partial, 0, o.row, o.unit);
+            const float to_one = 1.0f / (F::WEIGHTS * p.a.scale); // powers of two
+            d = {d.x + back.x * to_one, d.y + back.y * to_one};
+        }
+        const float2 dh = in[4][o.thread];
+        d = {dh.x + d.x, dh.y + d.y};
+        const float2 n_h = in[0][o.thread], z = in[1][o.thread], r = in[2][o.thread], n = in[3][o.thread],
+                     h_prev = in[5][o.thread];
+        one(g.dn_h.x, g.dz.x, g.dr.x, g.dn.x, carry.x, d.x, n_h.x, z.x, r.x, n.x, h_prev.x);
+        one(g.dn_h.y, g.dz.y, g.dr.y, g.dn.y, carry.y, d.y, n_h.y, z.y, r.y, n.y, h_prev.y);
+        if (!t)
+            return;
+        uint4 *slot = slot_of(exchange(), (p.a.T - 1 - t) & 1, chunk, L::PARTS);
+        const float s = p.a.scale;
+        const int step = o.j / 16 * 3;
+        publish<F>(slot, step, o.j, o.row, g.dn_h.x * s, g.dn_h.y * s);
+        publish<F>(slot, step + 1, o.j, o.row, g.dz.x * s, g.dz.y * s);
+        publish<F>(slot, step + 2, o.j, o.row, g.dr.x * s, g.dr.y * s);
+    }
+    __device__ __forceinline__ void store(const Gates &g, int t, int chunk) const
+    {
+        const Owner o = owner();
+        if (!there(o, chunk))
+            return;
+        const int64_t H = p.plan.H;
+        float *keep = p.a.keep + (static_cast<int64_t>(t) * p.plan.B + row(o, chunk)) * p.a.ldk + o.j;
+        store_pair(keep, g.dn_h, o);
+        store_pair(keep + H, g.dz, o);
+        store_pair(keep + 2 * H, g.dr, o);
+        store_pair(keep + 3 * H, g.dn, o);
+    }
+    // The gates' gradients, published before they are stored for later kernels.
+    __device__ __forceinline__ void gates(unsigned base, int t, int chunk, int parity) const
+    {
+        Gates g = {}; // an owner of nothing stores nothing of it
+        compute(g, t, chunk, parity);
+        __syncthreads();
+        if (t && gpu::thread_again() == 0)
+            gpu::st_release(exchange().flags + chunk * p.plan.slices + blockIdx.x,
+                            base + static_cast<unsigned>(p.a.T - t));
+        store(g, t, chunk);
+    }
+};
+
+template <class F, int TILES, int RESIDENT>
+__global__ void __launch_bounds__(THREADS, 1) gru_persist_backward(const __grid_constant__ Pass p)
+{
+    using Block = Block<F, TILES, RESIDENT>;
+    using L = typename Block::L;
+    DYN_SHARED(unsigned char, raw);
+    const Block block{p, *reinterpret_cast<typename Block::S *>(raw)};
+    const Places at = places_of(p.plan);
+    Weights<L> w;
+    load_weights<L>(w, block.further(),
+                    reinterpret_cast<const uint4 *>(static_cast<unsigned char *>(p.a.workspace) + at.weights) +
+                        blockIdx.x * at.slice_weights,
+                    p.plan.steps, threadIdx.x);
+    const unsigned base = block.exchange().flags[blockIdx.x];
+    block.begin();
+    __syncthreads();
+    int parity = 0;
+    for (int t = p.a.T - 1; t >= 0; t--)
+        for (int chunk = 0; chunk < p.plan.chunks; chunk++) {
+            block.product(w, base, t, chunk, parity);
+            if (block.sh.stop)
+                return;
+            block.gates(base, t, chunk, parity);
+            parity ^= 1;
+        }
+}
+
+struct Kernel {
+    cudaError_t (*launch)(const Pass &, cudaStream_t);
+    Need need;
+};
+template <class F, int TILES, int RESIDENT> cudaError_t launch(const Pass &p, cudaStream_t stream)
+{
+    const cudaError_t e = cudaFuncSetAttribute(gru_persist_backward<F, TILES, RESIDENT>,
+                                               cudaFuncAttributeMaxDynamicSharedMemorySize, p.plan.shared);
+    if (e != cudaSuccess)
+        return e;
+    return LAUNCH_COOP((gru_persist_backward<F, TILES, RESIDENT>), dim3(p.plan.slices, p.plan.groups), THREADS,
+                       p.plan.shared, stream, p);
+}
+template <class F, int TILES, int RESIDENT> constexpr Kernel kernel()
+{
+    using L = BackwardLayout<F, TILES, RESIDENT>;
+    return {launch<F, TILES, RESIDENT>, need_of<L, Shared<L, 16 * TILES>>()};
+}
+template <class F> Kernel whole_precision(const crnn_persist_plan &p)
+{
+    if (p.tiles == 2)
+        return p.resident == 12 ? kernel<F, 2, 12>() : p.resident == 24 ? kernel<F, 2, 24>() : Kernel{};
+    return p.resident == 12   ? kernel<F, 1, 12>()
+           : p.resident == 24 ? kernel<F, 1, 24>()
+           : p.resident == 48 ? kernel<F, 1, 48>()
+                              : Kernel{};
+}
+Kernel kernel_of(const crnn_persist_plan &p)
+{
+    if (p.precision == CRNN_PERSIST_SPLIT)
+        return p.tiles == 1 && p.resident == 12   ? kernel<Split, 1, 12>()
+               : p.tiles == 1 && p.resident == 24 ? kernel<Split, 1, 24>()
+                                                  : Kernel{};
+    return p.precision == CRNN_PERSIST_FP16 ? whole_precision<Fp16>(p) : whole_precision<Bf16>(p);
+}
+} // namespace
+
+persist::Need persist::backward_need(const crnn_persist_plan &plan)
+{
+    return kernel_of(plan).need;
+}
+
+cudaError_t crnn_persist_launch_backward(const crnn_persist_plan *plan, const crnn_persist_backward *pass,
+                                         cudaStream_t stream)
+{
+    Pass p = {*pass, *plan, false};
+    if (!p.a.patience)
+        p.a.patience = PATIENCE;
+    p.wide = even({plan->H, pass->ldk}) && aligned({pass->keep, pass->dhs, pass->hs, pass->h_first});
+    const Kernel kernel = kernel_of(*plan);
+    return kernel.launch && plan->direction == CRNN_PERSIST_BACKWARD ? kernel.launch(p, stream) : cudaErrorInvalidValue;
+}

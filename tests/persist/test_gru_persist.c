@@ -1,0 +1,335 @@
+/* The persistent kernels give what plain loops in float64 give, on shapes that no tile divides and in whatever order the blocks run. */
+#include "support/cmocka.h"
+
+#include "kernels/cuda/gru_persist.h"
+#include <cusim_control.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const crnn_persist_gpu small_gpu = {.sms = 16, .shared = 101376, .compute_major = 8};
+
+/* How far the largest error may be from the largest value. A product of H numbers w h, both rounded to p bits, is off by about
+   sqrt(H) |w| |h| 2^-p, and the gates pass that on at a slope below one; with |w| < 0.5, |h| < 1 and H <= 150 that is below 4 * 2^-p; five
+   steps add up, and the largest of some thousand errors is four times a usual one. Split: 22 bits, but sums and gates in float32. */
+static const double tolerance[CRNN_PERSIST_PRECISIONS] = {
+    [CRNN_PERSIST_BF16] = 8 * 0x1p-8, [CRNN_PERSIST_FP16] = 8 * 0x1p-11, [CRNN_PERSIST_SPLIT] = 64 * 0x1p-24};
+static const char *const names[CRNN_PERSIST_PRECISIONS] = {"bf16", "fp16", "split"};
+
+static void ok(cudaError_t e)
+{
+    assert_string_equal(cudaGetErrorName(e), "cudaSuccess");
+}
+static void *device(const void *from, size_t bytes)
+{
+    void *p = NULL;
+    ok(cudaMalloc(&p, bytes));
+    ok(from ? cudaMemcpy(p, from, bytes, cudaMemcpyHostToDevice) : cudaMemset(p, 0, bytes));
+    return p;
+}
+static void take(void *to, const void *from, size_t bytes)
+{
+    ok(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost));
+}
+
+/* Numbers in [-limit, limit), the same in every run. */
+static uint64_t draws;
+static float draw(double limit)
+{
+    draws = draws * 6364136223846793005ULL + 1442695040888963407ULL;
+    return (float)(limit * ((double)(draws >> 40) / (1 << 23) - 1));
+}
+static float *drawn(int64_t n, double limit)
+{
+    float *x = malloc((size_t)n * sizeof *x);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = draw(limit);
+    return x;
+}
+
+/* ---- a layer's pass, its inputs, and what plain loops make of them */
+typedef struct {
+    int B, H, T, V;            /* V > 0: input by characters */
+    int groups, tiles;         /* 0: the plan's choice */
+    bool far;                  /* weights in shared memory where the plan would have them in registers */
+    bool in_place, wide_pitch; /* xp lies in keep; rows have room between them */
+} shape;
+typedef struct {
+    shape s;
+    int64_t ldk, ldx, ldr;
+    float *R, *b1, *xp, *h_first, *dhs;
+    uint16_t *tokens;
+    double *hs, *keep, *back; /* [T,B,H], [T,B,4H] forward and backward */
+} layer;
+
+static double sigmoid(double x)
+{
+    return 1 / (1 + exp(-x));
+}
+static void forward_reference(layer *l)
+{
+    int B = l->s.B, H = l->s.H;
+    for (int64_t i = 0; i < (int64_t)l->s.T * B; i++) {
+        int64_t row = l->tokens ? l->tokens[i] : i;
+        const float *xp = l->xp + row * l->ldx;
+        double *keep = l->keep + i * 4 * H;
+        for (int j = 0; j < H; j++) {
+            double a[3];
+            for (int g = 0; g < 3; g++) {
+                a[g] = l->b1[g * H + j];
+                for (int k = 0; k < H; k++)
+                    a[g] += (i < B ? l->h_first[i * H + k] : l->hs[(i - B) * H + k]) * l->R[k * l->ldr + g * H + j];
+            }
+            double h = i < B ? l->h_first[i * H + j] : l->hs[(i - B) * H + j];
+            double z = sigmoid(xp[j] + a[1]), r = sigmoid(xp[H + j] + a[2]), n = tanh(xp[2 * H + j] + r * a[0]);
+            double all[4] = {a[0], z, r, n};
+            for (int g = 0; g < 4; g++)
+                keep[g * H + j] = all[g];
+            l->hs[i * H + j] = z * h + (1 - z) * n;
+        }
+    }
+}
+static void backward_reference(layer *l)
+{
+    int B = l->s.B, H = l->s.H;
+    double *carry = calloc((size_t)(B * H), sizeof *carry);
+    for (int64_t i = (int64_t)l->s.T * B - 1; i >= 0; i--) {
+        const double *keep = l->keep + i * 4 * H, *later = l->back + (i + B) * 4 * H;
+        double *out = l->back + i * 4 * H;
+        for (int j = 0; j < H; j++) {
+            double d = l->dhs[i * H + j] + carry[i % B * H + j];
+            if (i < (int64_t)(l->s.T - 1) * B)
+                for (int c = 0; c < 3 * H; c++)
+                    d += later[c] * l->R[j * l->ldr + c];
+            double n_h = keep[j], z = keep[H + j], r = keep[2 * H + j], n = keep[3 * H + j];
+            double h = i < B ? l->h_first[i * H + j] : l->hs[(i - B) * H + j];
+            double dn = d * (1 - z) * (1 - n * n);
+            double all[4] = {dn * r, d * (h - n) * z * (1 - z), dn * n_h * r * (1 - r), dn};
+            for (int g = 0; g < 4; g++)
+                out[g * H + j] = all[g];
+            carry[i % B * H + j] = d * z;
+        }
+    }
+    free(carry);
+}
+static layer layer_new(const shape *s)
+{
+    int64_t B = s->B, H = s->H, n = s->T * B;
+    layer l = {.s = *s, .ldk = 4 * H, .ldx = s->in_place ? 4 * H : 3 * H, .ldr = 3 * H};
+    if (s->wide_pitch) {
+        l.ldk += 6;
+        l.ldx += s->in_place ? 6 : 2;
+        l.ldr += 5;
+    }
+    draws = (uint64_t)(B * 1000003 + H * 1009 + s->T);
+    l.R = drawn(H * l.ldr, 0.5 < 3 / sqrt((double)H) ? 0.5 : 3 / sqrt((double)H));
+    l.b1 = drawn(3 * H, 0.5);
+    l.h_first = drawn(B * H, 1);
+    l.dhs = drawn(n * H, 1.0 / (double)n);
+    l.xp = drawn((s->V ? s->V : n) * l.ldx, 1);
+    if (s->V) {
+        l.tokens = malloc((size_t)n * sizeof *l.tokens);
+        for (int64_t i = 0; i < n; i++)
+            l.tokens[i] = (uint16_t)((draw(0.5) + 0.5F) * (float)s->V);
+    }
+    l.hs = calloc((size_t)(n * H), sizeof *l.hs);
+    l.keep = calloc((size_t)(n * 4 * H), sizeof *l.keep);
+    l.back = calloc((size_t)(n * 4 * H), sizeof *l.back);
+    forward_reference(&l);
+    backward_reference(&l);
+    return l;
+}
+static void layer_free(layer *l)
+{
+    void *all[] = {l->R, l->b1, l->xp, l->h_first, l->dhs, l->tokens, l->hs, l->keep, l->back};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+}
+
+/* ---- the same on the device */
+typedef struct {
+    crnn_persist_plan plan[2];
+    void *work[2];
+    float *hs, *h_last, *keep, *xp, *h_first, *b1, *dhs, *R;
+    uint16_t *tokens;
+} run;
+
+/* Half of the resident weights go to shared memory, where a kernel with fewer is at hand. */
+static void put_weights_far(crnn_persist_plan *p)
+{
+    bool back = p->direction == CRNN_PERSIST_BACKWARD;
+    int fewest = back ? 12 : 4, tiles = back ? p->tiles : 3, parts = p->precision == CRNN_PERSIST_SPLIT ? 2 : 1;
+    assert_true(p->resident > fewest);
+    p->shared += (p->resident - fewest) * 8 * tiles * parts * 512;
+    p->resident = fewest;
+}
+static run run_new(const layer *l, crnn_persist_precision precision)
+{
+    const shape *s = &l->s;
+    size_t n = (size_t)(s->T * s->B), H = (size_t)s->H, f = sizeof(float);
+    run r = {0};
+    for (int d = 0; d < 2; d++) {
+        assert_true(crnn_persist_plan_for(&r.plan[d], (crnn_persist_direction)d, precision, s->B, s->H, &small_gpu,
+                                          s->groups, s->tiles));
+        if (s->far)
+            put_weights_far(&r.plan[d]);
+        r.work[d] = device(NULL, crnn_persist_bytes(&r.plan[d]));
+    }
+    r.hs = device(NULL, n * H * f);
+    r.h_first = r.h_last = device(l->h_first, (size_t)s->B * H * f);
+    r.keep = device(NULL, n * (size_t)l->ldk * f);
+    r.b1 = device(l->b1, 3 * H * f);
+    r.dhs = device(l->dhs, n * H * f);
+    r.R = device(l->R, H * (size_t)l->ldr * f);
+    if (s->in_place) {
+        r.xp = r.keep + H;
+        ok(cudaMemcpy(r.xp, l->xp, (n * (size_t)l->ldx - H) * f, cudaMemcpyHostToDevice));
+    } else
+        r.xp = device(l->xp, (s->V ? (size_t)s->V : n) * (size_t)l->ldx * f);
+    if (s->V)
+        r.tokens = device(l->tokens, n * sizeof *r.tokens);
+    for (int d = 0; d < 2; d++)
+        ok(crnn_persist_pack(&r.plan[d], r.work[d], r.R, l->ldr, NULL));
+    return r;
+}
+static void run_free(const layer *l, run *r)
+{
+    void *all[] = {r->work[0], r->work[1], r->hs, r->h_first, r->keep, r->b1, r->dhs, r->R, r->tokens};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        ok(cudaFree(all[i]));
+    if (!l->s.in_place)
+        ok(cudaFree(r->xp));
+}
+static crnn_persist_forward forward_of(const layer *l, const run *r)
+{
+    return (crnn_persist_forward){.workspace = r->work[0],
+                                  .hs = r->hs,
+                                  .h_last = r->h_last,
+                                  .keep = r->keep,
+                                  .xp = r->xp,
+                                  .tokens = r->tokens,
+                                  .h_first = r->h_first,
+                                  .b1 = r->b1,
+                                  .ldk = l->ldk,
+                                  .ldx = l->ldx,
+                                  .T = l->s.T};
+}
+static crnn_persist_backward backward_of(const layer *l, const run *r)
+{
+    return (crnn_persist_backward){.workspace = r->work[1],
+                                   .keep = r->keep,
+                                   .dhs = r->dhs,
+                                   .hs = r->hs,
+                                   .h_first = r->h_first,
+                                   .ldk = l->ldk,
+                                   .T = l->s.T,
+                                   .scale = crnn_persist_scale(r->plan[1].precision, (int64_t)l->s.T * l->s.B)};
+}
+static void is_well(const run *r)
+{
+    for (int d = 0; d < 2; d++) {
+        uint32_t status = 99;
+        take(&status, crnn_persist_status(r->work[d]), sizeof status);
+        assert_int_equal(status, 0);
+    }
+    assert_int_equal(cusim_errors(), 0);
+}
+
+/* rows x columns of got, ld apart, against want, dense. */
+static void close_to(const char *what, const layer *l, crnn_persist_precision precision, const float *got, int64_t ld,
+                     const double *want, int64_t rows, int64_t columns)
+{
+    double worst = 0, largest = 0;
+    int64_t at = 0;
+    for (int64_t i = 0; i < rows * columns; i++) {
+        double e = fabs((double)got[i / columns * ld + i % columns] - want[i]);
+        if (!(e <= worst)) { /* NaN too */
+            worst = e;
+            at = i;
+        }
+        largest = fmax(largest, fabs(want[i]));
+    }
+    if (!(worst <= tolerance[precision] * largest))
+        fail_msg("%s, B %d H %d T %d in %s: row %lld column %lld is off by %g, the largest is %g", what, l->s.B, l->s.H,
+                 l->s.T, names[precision], (long long)(at / columns), (long long)(at % columns), worst, largest);
+}
+static void matches(const shape *s, crnn_persist_precision precision)
+{
+    layer l = layer_new(s);
+    run r = run_new(&l, precision);
+    int64_t n = (int64_t)s->T * s->B, H = s->H;
+    float *hs = calloc((size_t)(n * H), sizeof *hs), *keep = calloc((size_t)(n * l.ldk), sizeof *keep);
+    float *h_last = calloc((size_t)(s->B * H), sizeof *h_last);
+    crnn_persist_forward forward = forward_of(&l, &r);
+    ok(crnn_persist_launch_forward(&r.plan[0], &forward, NULL));
+    take(hs, r.hs, (size_t)(n * H) * sizeof *hs);
+    take(h_last, r.h_last, (size_t)(s->B * H) * sizeof *h_last);
+    take(keep, r.keep, (size_t)(n * l.ldk) * sizeof *keep);
+    close_to("h", &l, precision, hs, H, l.hs, n, H);
+    close_to("gates", &l, precision, keep, l.ldk, l.keep, n, 4 * H);
+    assert_memory_equal(h_last, hs + (n - s->B) * H, (size_t)(s->B * H) * sizeof *h_last);
+    ok(cudaMemcpy(r.h_first, l.h_first, (size_t)(s->B * H) * sizeof *h_last,
+                  cudaMemcpyHostToDevice)); /* h_last was there */
+    crnn_persist_backward backward = backward_of(&l, &r);
+    ok(crnn_persist_launch_backward(&r.plan[1], &backward, NULL));
+    take(keep, r.keep, (size_t)(n * l.ldk) * sizeof *keep);
+    close_to("gradients", &l, precision, keep, l.ldk, l.back, n, 4 * H);
+    is_well(&r);
+    free(hs);
+    free(keep);
+    free(h_last);
+    run_free(&l, &r);
+    layer_free(&l);
+}
+
+static const shape shapes[] = {
+    {.B = 1, .H = 1, .T = 1},
+    {.B = 1, .H = 1, .T = 4, .V = 1},
+    {.B = 2, .H = 16, .T = 2, .tiles = 1, .in_place = true},
+    {.B = 3, .H = 7, .T = 5, .V = 5, .wide_pitch = true},
+    {.B = 1, .H = 37, .T = 3, .tiles = 1, .wide_pitch = true, .in_place = true},
+    {.B = 17, .H = 31, .T = 4, .V = 11},                         /* two groups, or two chunks */
+    {.B = 23, .H = 48, .T = 3, .groups = 1, .tiles = 1},         /* two chunks of one group */
+    {.B = 37, .H = 34, .T = 4, .V = 3, .groups = 1, .tiles = 1}, /* three chunks */
+    {.B = 33, .H = 20, .T = 2, .groups = 2, .tiles = 1},         /* two groups of two chunks, the last one empty */
+};
+static void every_shape(crnn_persist_precision precision)
+{
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        matches(&shapes[i], precision);
+}
+static void bf16_matches_plain_loops(void **state)
+{
+    (void)state;
+    every_shape(CRNN_PERSIST_BF16);
+}
+static void fp16_matches_plain_loops(void **state)
+{
+    (void)state;
+    every_shape(CRNN_PERSIST_FP16);
+}
+static void split_matches_plain_loops(void **state)
+{
+    (void)state;
+    every_shape(CRNN_PERSIST_SPLIT);
+}
+/* Two tiles to a block, and weights that have no room in registers. */
+static void larger_slices_match_plain_loops(void **state)
+{
+    (void)state;
+    matches(&(shape){.B = 5, .H = 67, .T = 3, .tiles = 2}, CRNN_PERSIST_BF16);
+    matches(&(shape){.B = 18, .H = 40, .T = 2, .V = 7, .tiles = 2, .groups = 1}, CRNN_PERSIST_FP16);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bf16_matches_plain_loops),
+        cmocka_unit_test(fp16_matches_plain_loops),
+        cmocka_unit_test(split_matches_plain_loops),
+        cmocka_unit_test(larger_slices_match_plain_loops),
+    };
+    return cmocka_run_group_tests_name("persistent recurrent kernels", tests, NULL, NULL);
+}
