@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+"""Times crnn-gpu beside the frameworks that are installed for this Python: the same shape, the same threads, in turn.
+
+Before anything is timed, each peer starts from crnn-gpu's own initial weights and takes a step on the same text; its loss, its
+gradients and the loss of the step after, which depends on the state carried over, must agree. What does not agree is not timed.
+
+    python3 benchmarks/compare.py --program build/crnn-gpu --out result.json
+
+Every program runs by itself in each round. --add adds rounds to an existing file of the same shape and versions.
+"""
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "peers"))
+from peer import read_safetensors  # noqa: E402
+
+# name: the module it needs, its program, and what it can run on each kind of device.
+PEERS = {
+    "pytorch": ("torch", "with_pytorch.py", {"cpu": ["fp32", "bf16"]}),
+    "keras": ("tensorflow", "with_keras.py", {"cpu": ["fp32"]}),
+}
+SIZES = {"vocab": 83, "embedding": 256, "units": 1024, "layers": 1, "batch": 64, "length": 100}
+
+# Two float32 programs sum in different orders: either is within 1e-6 of the exact result (crnn-gpu's golden test), so 1e-5 leaves a
+# peer some room and still finds any formula that differs. bfloat16 has 8 bits: each product is off by up to 4e-3, a gradient by the
+# sum of many.
+TOLERANCE = {"fp32": {"loss": 1e-5, "gradient": 1e-5}, "bf16": {"loss": 2e-3, "gradient": 5e-2}}
+
+
+def run(command):
+    """Standard output of a command; its whole error output where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{shlex.join(command)}\nended with {done.returncode}:\n{done.stderr}")
+    return done.stdout
+
+
+def installed(wanted, device):
+    """(peer, variant) of what can run here."""
+    for name, (module, _, variants) in PEERS.items():
+        if name not in wanted:
+            continue
+        if importlib.util.find_spec(module) is None:
+            print(f"{name}: {module} is not installed for {sys.executable}", file=sys.stderr)
+            continue
+        for variant in variants.get(device, []):
+            yield name, variant
+
+
+def options_of(arguments, names):
+    return [text for name in names for text in (f"--{name}", str(getattr(arguments, name)))]
+
+
+def ours(arguments, precision):
+    return [arguments.program, "bench", "--json", *options_of(arguments, SIZES), "--device", arguments.device, "--precision",
+            precision, "--threads", str(arguments.threads), "--steps", str(arguments.steps), "--sample-length",
+            str(arguments.sample_length)]
+
+
+def theirs(arguments, name, variant, more):
+    shape = {size: getattr(arguments, size) for size in SIZES}
+    shape |= {"threads": arguments.threads, "device": arguments.device, "variant": variant}
+    return [sys.executable, os.path.join(HERE, "peers", PEERS[name][1]), "--shape", json.dumps(shape), *more]
+
+
+# --- agreement -----------------------------------------------------------------------------------------------------------
+
+
+def our_steps(arguments, folder):
+    """Two steps of `crnn-gpu train` on a random text: paths of the weights before each, the ids, the losses, the gradients."""
+    random = np.random.default_rng(2)
+    ids = random.integers(0, arguments.vocab, arguments.batch * arguments.length * 2 + 1)
+    ids[: arguments.vocab] = np.arange(arguments.vocab)[: len(ids)]  # so that the vocabulary is the whole one
+    text, run_folder = os.path.join(folder, "text"), os.path.join(folder, "run")
+    with open(text, "w", encoding="utf-8") as file:
+        file.write("".join(chr(0x10000 + i) for i in ids))  # code points that are ordinary characters, in order of their ids
+    run([arguments.program, "train", "--out", run_folder, *options_of(arguments, list(SIZES)[1:]), "--val-split", "0",
+         "--max-steps", "2", "--checkpoint-steps", "1", "--keep", "all", "--device", arguments.device, "--threads",
+         str(arguments.threads), text])
+    with open(os.path.join(run_folder, "history.jsonl"), encoding="utf-8") as file:
+        losses = [event["loss"] for event in map(json.loads, file) if event["event"] == "step"]
+    paths = [os.path.join(run_folder, "checkpoints", f"ckpt-{step:010d}.safetensors") for step in range(2)]
+    # After one update from zero, Adam's m is (1 - 0.9) of the gradient.
+    moments = read_safetensors(paths[1])
+    gradients = {name[len("adam.m/"):]: m / np.float32(0.1) for name, m in moments.items() if name.startswith("adam.m/")}
+    id_file = os.path.join(folder, "ids.npy")
+    np.save(id_file, ids)
+    return {"paths": paths, "ids": id_file, "losses": losses, "gradients": gradients}
+
+
+def agreement(arguments, name, variant, reference, folder):
+    """Largest relative errors of a peer against our float32 steps; ends the program where they are beyond tolerance."""
+    out = os.path.join(folder, f"{name}-{variant}.npz")
+    result = json.loads(run(theirs(arguments, name, variant, ["--follow", *reference["paths"], reference["ids"], out])))
+    found = np.load(out)
+    error = {"loss": max(abs(a - b) / b for a, b in zip(result["losses"], reference["losses"])), "gradient": 0.0}
+    for tensor, wanted in reference["gradients"].items():
+        difference = np.linalg.norm(found[tensor].astype(np.float64) - wanted) / np.linalg.norm(wanted)
+        error["gradient"] = max(error["gradient"], float(difference))
+    bound = TOLERANCE[variant]
+    print(f"{name} {variant}: losses agree to {error['loss']:.1e}, gradients to {error['gradient']:.1e} "
+          f"(allowed {bound['loss']:.0e}, {bound['gradient']:.0e})", file=sys.stderr)
+    if not all(error[kind] <= bound[kind] for kind in bound):
+        sys.exit(f"{name} {variant} does not compute what crnn-gpu computes: nothing to compare")
+    return error
+
+
+# --- rounds --------------------------------------------------------------------------------------------------------------
+
+
+def measure(arguments, contenders, result):
+    """Every contender once a round, one after the other, so that a machine that slows down slows all of them."""
+    more = ["--steps", str(arguments.steps), "--sample-length", str(arguments.sample_length)]
+    for round_number in range(arguments.rounds):
+        for name, variant in contenders:
+            command = ours(arguments, variant) if name == "crnn-gpu" else theirs(arguments, name, variant, more)
+            print(f"round {round_number + 1} of {arguments.rounds}: {name} {variant}", file=sys.stderr)
+            report = json.loads(run(command))
+            entry = result["contenders"].setdefault(f"{name} {variant}", {"rounds": []})
+            versions = report["versions"]
+            if entry.setdefault("versions", versions) != versions:
+                sys.exit(f"{name}: the file holds rounds of {entry['versions']}, this is {versions}")
+            keep = ["step_seconds", "sample_chars_per_second", "peak_memory_bytes", "flop_rate", "peak_flop_rate"]
+            entry["rounds"].append({key: report[key] for key in keep if key in report})
+            entry["command"] = shlex.join(command).replace(HERE, "benchmarks").replace(sys.executable, "python3")
+
+
+def summary(values):
+    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
+
+
+def summarize(result):
+    for entry in result["contenders"].values():
+        for key in entry["rounds"][0]:
+            entry[key] = summary([r[key] for r in entry["rounds"]])
+        if "flop_rate" in entry:
+            entry["share_of_peak"] = summary([r["flop_rate"] / r["peak_flop_rate"] for r in entry["rounds"]])
+    result["ratios"] = {}
+    for name, entry in result["contenders"].items():
+        own = result["contenders"].get("crnn-gpu " + name.split()[1])
+        if own and own is not entry:
+            result["ratios"][name] = {
+                "step": entry["step_seconds"]["median"] / own["step_seconds"]["median"],
+                "sampling": own["sample_chars_per_second"]["median"] / max(entry["sample_chars_per_second"]["median"], 1e-9),
+                "memory": entry["peak_memory_bytes"]["median"] / own["peak_memory_bytes"]["median"],
+            }
+
+
+def spread(figure, scale, digits):
+    return " ".join(f"{figure[key] * scale:.{digits}f}" for key in ("median", "least", "most"))
+
+
+def print_table(result):
+    shape = ", ".join(f"{name} {size}" for name, size in result["shape"].items())
+    print(f"\n{result['machine']}, {result['threads']} threads; {shape}")
+    print(f"{len(next(iter(result['contenders'].values()))['rounds'])} rounds; median, least, most\n")
+    print(f"{'':16} {'step, ms':>22} {'characters written/s':>24} {'peak MiB':>9} {'share of peak':>14}")
+    for name, entry in result["contenders"].items():
+        share = f"{entry['share_of_peak']['median']:14.0%}" if "share_of_peak" in entry else ""
+        print(f"{name:16} {spread(entry['step_seconds'], 1e3, 0):>22} {spread(entry['sample_chars_per_second'], 1, 0):>24} "
+              f"{entry['peak_memory_bytes']['median'] / 2**20:9.0f} {share}")
+    print()
+    for name, ratio in result["ratios"].items():
+        print(f"crnn-gpu against {name}: training {ratio['step']:.2f}x as fast, writing {ratio['sampling']:.1f}x, "
+              f"memory 1/{ratio['memory']:.1f}")
+
+
+def machine(device):
+    if device != "cpu":
+        return platform.node()
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), platform.processor())
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--program", default="build/crnn-gpu", help="the crnn-gpu to time (build/crnn-gpu)")
+    parser.add_argument("--peers", default=",".join(PEERS), help="which of them, by comma (%(default)s)")
+    parser.add_argument("--device", choices=["cpu"], default="cpu")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=5, help="timed steps of each program in each round (%(default)s)")
+    parser.add_argument("--sample-length", type=int, default=200, help="characters written in each round (%(default)s)")
+    parser.add_argument("--out", help="a JSON file with every round, versions and commands")
+    parser.add_argument("--add", action="store_true", help="add the rounds to those in the file")
+    for size, default in SIZES.items():
+        parser.add_argument(f"--{size}", type=int, default=default)
+    arguments = parser.parse_args()
+    if arguments.batch * arguments.length * 2 + 1 < arguments.vocab:
+        parser.error("two steps of this shape do not hold every character of the vocabulary")
+    return arguments
+
+
+def main():
+    arguments = parse()
+    result = {"command": "python3 " + shlex.join(sys.argv), "machine": machine(arguments.device), "system": platform.platform(),
+              "python": platform.python_version(), "threads": arguments.threads,
+              "shape": {size: getattr(arguments, size) for size in SIZES}, "agreement": {}, "contenders": {}}
+    if arguments.add:
+        with open(arguments.out, encoding="utf-8") as file:
+            earlier = json.load(file)
+        for key in ("machine", "system", "threads", "shape"):
+            if earlier[key] != result[key]:
+                sys.exit(f"{arguments.out} is about another {key}: {earlier[key]}")
+        result = earlier
+    peers = list(installed(arguments.peers.split(","), arguments.device))
+    with tempfile.TemporaryDirectory() as folder:
+        reference = our_steps(arguments, folder)
+        for name, variant in peers:
+            result["agreement"][f"{name} {variant}"] = agreement(arguments, name, variant, reference, folder)
+    precisions = list(dict.fromkeys(["fp32"] + [variant for _, variant in peers]))
+    measure(arguments, [("crnn-gpu", precision) for precision in precisions] + peers, result)
+    summarize(result)
+    print_table(result)
+    if arguments.out:
+        with open(arguments.out, "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=1)
+            file.write("\n")
+
+
+if __name__ == "__main__":
+    main()
