@@ -85,6 +85,12 @@ uint16_t crnn_ids_at(crnn_ids ids, int64_t index);
  * writes at most size bytes with it. */
 size_t crnn_repr(char *out, size_t size, const uint32_t *codes, size_t count);
 
+/* Is code one that a terminal must not get raw (C0 and C1 controls, DEL, bidirectional and line separators)? */
+bool crnn_is_control(uint32_t code);
+/* Writes text (bytes, valid UTF-8 or not) made harmless for a terminal into out: control characters as ^X or <U+202E>, invalid bytes as \xNN;
+ * always ends with NUL, cut with "..." where it does not fit. keep_newlines leaves \n and \t as they are. Returns out. */
+char *crnn_escape(char *out, size_t size, const char *text, size_t bytes, bool keep_newlines);
+
 /* UTF-8 of one code point: writes 1 to 4 bytes and returns how many. */
 int crnn_utf8_encode(char out[4], uint32_t code);
 /* Decodes one code point of at most size bytes (size > 0). Returns the bytes read, 0 where they are not valid UTF-8

@@ -37,6 +37,10 @@ static int end(void **state)
 static char *on_terminal(const char *const *arguments)
 {
     char *text = program_on_terminal(&run, dir, arguments);
+    if (!text) {
+        print_message("no pseudo-terminal can be had here\n");
+        skip();
+    }
     if (run.status != 0)
         fail_msg("status %d: %s", run.status, text);
     return text;
@@ -70,7 +74,7 @@ static void training_draws_a_bar_and_takes_it_away(void **state)
         size_t shown = strcspn(at + 1, "\r\n"), codes = strlen("\033[1m\033[0m\033[K");
         assert_true(shown - codes < 80);
     }
-    int bars = count(text, "\r["), epochs = count(text, "characters a second");
+    int bars = count(text, "\r["), epochs = count(text, "bits/char)");
     assert_int_equal(epochs, 12);
     assert_true(bars >= 1 && bars < 12 * 95); /* not once a step */
     free(text);

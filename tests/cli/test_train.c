@@ -289,6 +289,7 @@ static void a_text_is_shown_after_each_epoch_that_was_asked_for(void **state)
     program_do(&run, dir, "train", "a.txt", SMALL, "--epochs", "2", "--sample-every", "1", "--out", "shown");
     assert_done(run);
     assert_true(strlen(run.err) > without + 2 * 190);
+    assert_holds(run.err, "what it writes after epoch 2:\n");
     assert_same_history("unshown", "shown");
 }
 

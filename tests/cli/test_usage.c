@@ -98,6 +98,24 @@ static void a_misspelt_word_gets_the_nearest(void **state)
     assert_refused(run, 2, "options begin with two dashes");
 }
 
+/* What a person pastes may hold what steers a terminal. */
+static void a_word_is_shown_escaped_wherever_it_is_repeated(void **state)
+{
+    (void)state;
+    program_do(&run, dir, "tr\x1b[31main");
+    assert_refused(run, 2, "'tr^[[31main'");
+    program_do(&run, dir, "train", "--ep\nochs", "3", "a.txt");
+    assert_refused(run, 2, "--ep^Jochs, did you mean --epochs?");
+    program_do(&run, dir, "train", "--epochs", "\x9b", "a.txt");
+    assert_refused(run, 2, "not '\\x9b'");
+    program_do(&run, dir, "train", "--keep", "a\xe2\x80\xae", "a.txt");
+    assert_refused(run, 2, "not 'a<U+202E>'");
+    program_do(&run, dir, "info", "a", "\x7f");
+    assert_refused(run, 2, "'^?'");
+    program_do(&run, dir, "train", "-\r");
+    assert_refused(run, 2, "'-^M'");
+}
+
 static void numbers_are_read_strictly(void **state)
 {
     (void)state;
@@ -194,6 +212,7 @@ int main(void)
         cmocka_unit_test(every_command_has_its_help),
         cmocka_unit_test(the_version_is_the_librarys),
         cmocka_unit_test(a_misspelt_word_gets_the_nearest),
+        cmocka_unit_test(a_word_is_shown_escaped_wherever_it_is_repeated),
         cmocka_unit_test(numbers_are_read_strictly),
         cmocka_unit_test(choices_flags_and_missing_values_are_told),
         cmocka_unit_test(each_command_says_what_it_needs),

@@ -139,7 +139,7 @@ char *program_on_terminal(program_run *run, const char *dir, const char *const *
     forget(run);
     int master = posix_openpt(O_RDWR | O_NOCTTY);
     if (master < 0 || grantpt(master) != 0 || unlockpt(master) != 0)
-        give_up("a terminal");
+        return NULL; /* /dev/pts is missing in some containers */
     ioctl(master, TIOCSWINSZ, &(struct winsize){.ws_row = 24, .ws_col = 80});
     run->pid = fork();
     if (run->pid < 0)

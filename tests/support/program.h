@@ -32,7 +32,7 @@ void program_free(program_run *run);
 #define program_do(run, dir, ...) (program_start(run, dir, (const char *const[]){__VA_ARGS__, NULL}), program_wait(run))
 
 /* Starts the program with a terminal of 80 columns as its three standard files, and returns all that it wrote there, malloc'd;
- * run->status is set. */
+ * run->status is set. NULL where no pseudo-terminal can be had. */
 char *program_on_terminal(program_run *run, const char *dir, const char *const *arguments);
 
 #endif

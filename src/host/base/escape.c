@@ -1,5 +1,4 @@
 #include "host/base/escape.h"
-#include <crnn/text.h>
 #include <stdio.h>
 #include <string.h>
 

@@ -28,6 +28,9 @@ void cli_print_json(json_t *object);
 /* Writes text for a person: on a terminal control characters in caret form, unless raw. */
 void cli_put_text(FILE *out, const uint32_t *codes, size_t count, bool raw);
 bool cli_is_terminal(FILE *file);
+/* A word of the command line as messages show it: escaped, cut. Returns out. */
+enum { CLI_WORD = 64 };
+const char *cli_word(char out[CLI_WORD], const char *word);
 
 /* What a stored run needs to be trained again: options, text and device, as it names them (cmd_train.c). NULL where something is not as it
  * was, which is told; *status: to end with. replay: borrowed as long. */

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 static const opt_row rows[] = {
+    {"repeat", OPT_INT, "1", "N", 1, 1000000, "take the whole text N times", "Text"},
     CLI_TEXT_ROWS,
-    {"repeat", OPT_INT, "1", "N", 1, 1000000, "take the whole text N times", NULL},
     {"batch", OPT_INT, "64", "N", 1, 1 << 24, "rows of a batch", "Batches"},
     {"length", OPT_INT, "100", "N", 1, 1 << 24, "characters of a row in a step", NULL},
     {"json", OPT_FLAG, NULL, "", 0, 0, "one JSON object on standard output", "Output"},
@@ -116,7 +116,8 @@ int cmd_corpus(int argc, char **argv)
 {
     opt_set set = {.command = "corpus",
                    .purpose = "Shows texts as training will see them: characters, ids, sequences, batches.",
-                   .usage = "corpus [OPTION]... FILE...",
+                   .usage = "corpus [OPTION]... FILE...\n\n"
+                            "FILE is a text, a folder of texts or a quoted glob; all are read in the order given.",
                    .examples = "  crnn-gpu corpus book.txt\n  crnn-gpu corpus --json 'tales/*.txt'\n",
                    .wants = "files, folders or quoted globs",
                    .least = 1,

@@ -6,8 +6,8 @@
 #include <string.h>
 
 static const opt_row rows[] = {
+    {"batch", OPT_INT, "64", "N", 1, 1 << 20, "streams at most that the text is read in", "Text"},
     CLI_TEXT_ROWS,
-    {"batch", OPT_INT, "64", "N", 1, 1 << 20, "streams at most that the text is read in", NULL},
     {"best", OPT_FLAG, NULL, "", 0, 0, "the run's best checkpoint on held-out text, not its newest", "Model"},
     {"json", OPT_FLAG, NULL, "", 0, 0, "one JSON object on standard output", "Output"},
     CLI_DEVICE_ROWS,

@@ -155,12 +155,12 @@ static void apply(opt_set *set, const setting *settings, size_t count)
 static int check_keep(job *j)
 {
     const char *text = opt_text(&j->set, "keep");
-    char *end;
+    char *end, word[CLI_WORD];
     long long keep = strtoll(text, &end, 10);
     j->keep = strcmp(text, "all") == 0 ? 0 : keep;
     if (j->keep == 0 ? strcmp(text, "all") == 0 : *end == 0 && keep >= 1)
         return -1;
-    fprintf(stderr, "crnn-gpu train: --keep takes a number of at least 1 or 'all', not '%.60s'\n", text);
+    fprintf(stderr, "crnn-gpu train: --keep takes a number of at least 1 or 'all', not '%s'\n", cli_word(word, text));
     return EXIT_USAGE;
 }
 
@@ -286,8 +286,10 @@ static void on_epoch(void *user, const crnn_epoch_report *report)
         j->reports[j->report_count++] = *report;
     }
     int64_t every = opt_int(&j->set, "sample-every");
-    if (every && report->epoch % every == 0)
+    if (every && report->epoch % every == 0) {
+        fprintf(stderr, "what it writes after epoch %lld:\n", (long long)report->epoch);
         show_text(j, crnn_trainer_model(j->trainer), 200);
+    }
 }
 
 static void print_json(const job *j)
@@ -408,7 +410,9 @@ static int take_over(job *j)
         return EXIT_USAGE;
     }
     if (j->set.file_count) {
-        fprintf(stderr, "crnn-gpu train: a run goes on with its own text; leave out '%.60s'\n", j->set.files[0]);
+        char word[CLI_WORD];
+        fprintf(stderr, "crnn-gpu train: a run goes on with its own text; leave out '%s'\n",
+                cli_word(word, j->set.files[0]));
         return EXIT_USAGE;
     }
     j->from = crnn_checkpoint_find(run, false, NULL, cli_note, NULL, &err);
@@ -568,7 +572,8 @@ int cmd_train(int argc, char **argv)
 {
     job j = {.set = {.command = "train",
                      .purpose = "Trains a character-level GRU language model on texts, or goes on with a run.",
-                     .usage = "train [OPTION]... FILE...\n       crnn-gpu train --resume RUN",
+                     .usage = "train [OPTION]... FILE...\n       crnn-gpu train --resume RUN\n\n"
+                              "FILE is a text, a folder of texts or a quoted glob; all are read in the order given.",
                      .examples =
                          "  crnn-gpu train book.txt\n  crnn-gpu train --preset small --out runs/tales 'tales/*.txt'\n"
                          "  crnn-gpu train --resume runs/tales --epochs 20\n",

@@ -74,12 +74,9 @@ void cli_print_json(json_t *object)
     json_decref(object);
 }
 
-/* What could move the cursor, recolour the screen or turn the direction of writing. */
-static bool is_control(uint32_t code)
+const char *cli_word(char out[CLI_WORD], const char *word)
 {
-    return (code < 32 && code != '\n' && code != '\t') || (code >= 127 && code < 160) ||
-           (code >= 0x200E && code <= 0x200F) || (code >= 0x2028 && code <= 0x202E) ||
-           (code >= 0x2066 && code <= 0x2069);
+    return crnn_escape(out, CLI_WORD, word, strlen(word), false);
 }
 
 void cli_put_text(FILE *out, const uint32_t *codes, size_t count, bool raw)
@@ -87,7 +84,7 @@ void cli_put_text(FILE *out, const uint32_t *codes, size_t count, bool raw)
     bool plain = raw || !cli_is_terminal(out);
     for (size_t i = 0; i < count; i++) {
         char bytes[4];
-        if (plain || !is_control(codes[i]))
+        if (plain || codes[i] == '\n' || codes[i] == '\t' || !crnn_is_control(codes[i]))
             fwrite(bytes, 1, (size_t)crnn_utf8_encode(bytes, codes[i]), out);
         else if (codes[i] < 32 || codes[i] == 127)
             fprintf(out, "^%c", (int)(codes[i] ^ 64));

@@ -65,7 +65,8 @@ int main(int argc, char **argv)
             return commands[i].run(argc - 2, argv + 2);
     }
     const char *near = opt_nearest(argv[1], names, COMMANDS);
-    fprintf(stderr, "crnn-gpu: there is no command '%.60s'%s%s%s; see crnn-gpu --help\n", argv[1],
+    char word[CLI_WORD];
+    fprintf(stderr, "crnn-gpu: there is no command '%s'%s%s%s; see crnn-gpu --help\n", cli_word(word, argv[1]),
             near ? ", did you mean " : "", near ? near : "", near ? "?" : "");
     return EXIT_USAGE;
 }

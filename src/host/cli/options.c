@@ -1,4 +1,4 @@
-#include "host/cli/options.h"
+#include "host/cli/cli.h"
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -155,10 +155,10 @@ opt_value *opt_get(const opt_set *set, const char *name)
 
 static int unknown(const opt_set *set, const char *name, size_t length)
 {
-    char word[64];
+    char word[CLI_WORD];
     const char *words[80];
     int count = set->row_count < 80 ? set->row_count : 80;
-    snprintf(word, sizeof word, "%.*s", (int)(length < 60 ? length : 60), name);
+    crnn_escape(word, sizeof word, name, length, false);
     for (int i = 0; i < count; i++)
         words[i] = set->rows[i].name;
     const char *near = opt_nearest(word, words, count);
@@ -192,9 +192,9 @@ static int take_option(opt_set *set, int argc, char **argv, int *at)
     value->given = true;
     if (set_value(row, value, text))
         return -1;
-    char wanted[200];
+    char wanted[200], word[CLI_WORD];
     describe(row, wanted, sizeof wanted);
-    fprintf(stderr, "crnn-gpu %s: --%s takes %s, not '%.60s'\n", set->command, row->name, wanted, text);
+    fprintf(stderr, "crnn-gpu %s: --%s takes %s, not '%s'\n", set->command, row->name, wanted, cli_word(word, text));
     return EXIT_USAGE;
 }
 
@@ -208,8 +208,9 @@ static int check_files(const opt_set *set)
         return -1;
     if (!set->file_count)
         return -1;
-    fprintf(stderr, "crnn-gpu %s: one argument too many: '%.60s' (crnn-gpu %s --help)\n", set->command,
-            set->files[set->wants ? set->most : 0], set->command);
+    char word[CLI_WORD];
+    fprintf(stderr, "crnn-gpu %s: one argument too many: '%s' (crnn-gpu %s --help)\n", set->command,
+            cli_word(word, set->files[set->wants ? set->most : 0]), set->command);
     return EXIT_USAGE;
 }
 
@@ -234,7 +235,9 @@ int opt_parse(opt_set *set, int argc, char **argv)
             if (status >= 0)
                 return status;
         } else if (options && argv[i][0] == '-' && argv[i][1]) {
-            fprintf(stderr, "crnn-gpu %s: options begin with two dashes: '%.60s'\n", set->command, argv[i]);
+            char word[CLI_WORD];
+            fprintf(stderr, "crnn-gpu %s: options begin with two dashes: '%s'\n", set->command,
+                    cli_word(word, argv[i]));
             return EXIT_USAGE;
         } else {
             set->files[set->file_count++] = argv[i];

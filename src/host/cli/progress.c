@@ -83,9 +83,9 @@ void cli_progress_step(cli_progress *progress, const crnn_progress *at)
     }
     char left[32];
     cli_duration(left, at->seconds_left);
-    fprintf(stderr, "epoch %lld/%lld, step %lld/%lld: loss %.4f, %.0f characters a second, %s left\n",
-            (long long)at->epoch, (long long)at->epochs, (long long)at->position, (long long)at->steps_per_epoch,
-            at->loss, at->chars_per_second, left);
+    fprintf(stderr, "epoch %lld/%lld, step %lld/%lld: loss %.4f, %.0f chars/s, %s left\n", (long long)at->epoch,
+            (long long)at->epochs, (long long)at->position, (long long)at->steps_per_epoch, at->loss,
+            at->chars_per_second, left);
 }
 
 void cli_progress_clear(cli_progress *progress)
@@ -102,7 +102,7 @@ void cli_progress_epoch(cli_progress *progress, const crnn_epoch_report *report)
     cli_duration(took, report->seconds);
     if (!isnan(report->val_loss))
         snprintf(held_out, sizeof held_out, ", held out %.4f (%.3f bits)", report->val_loss, report->val_bpc);
-    fprintf(stderr, "epoch %lld: loss %.4f (%.3f bits a character), accuracy %.1f %%%s, %s, %.0f characters a second\n",
+    fprintf(stderr, "epoch %lld: loss %.4f (%.3f bits/char), accuracy %.1f %%%s, %s, %.0f chars/s\n",
             (long long)report->epoch, report->loss_mean, report->bpc, 100 * report->accuracy, held_out, took,
             report->chars_per_second);
 }
