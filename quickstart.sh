@@ -33,6 +33,7 @@ missing_packages() { # train | test
     has_module cmocka || echo libcmocka-dev
     have g++ || echo g++
     have python3 || echo python3
+    have strace || echo strace
 }
 has_module() { have pkg-config && pkg-config --exists "$1"; }
 has_header() { [ -e "/usr/include/$1" ] || [ -e "/usr/local/include/$1" ] || ls /usr/include/*/"$1" >/dev/null 2>&1; }

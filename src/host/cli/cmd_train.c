@@ -255,6 +255,13 @@ static void on_progress(void *user, const crnn_progress *at)
     cli_progress_step(&j->progress, at);
 }
 
+static void on_saved(void *user, const char *path, int64_t step)
+{
+    const job *j = user;
+    (void)path;
+    cli_progress_saved(&j->progress, step);
+}
+
 /* A short text from the weights as they are. */
 static void show_text(job *j, crnn_model *model, int64_t length)
 {
@@ -500,7 +507,7 @@ static int train(job *j)
     crnn_train_options options = train_options(j);
     if (opt_flag(&j->set, "dry-run"))
         return dry_run(j, &options);
-    crnn_train_hooks hooks = {.user = j, .note = on_note, .progress = on_progress, .epoch = on_epoch, .stop = ask_stop};
+    crnn_train_hooks hooks = {j, on_note, on_progress, on_epoch, on_saved, ask_stop};
     running = true;
     cli_progress_begin(&j->progress);
     if (j->from)

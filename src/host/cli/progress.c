@@ -106,3 +106,9 @@ void cli_progress_epoch(cli_progress *progress, const crnn_epoch_report *report)
             (long long)report->epoch, report->loss_mean, report->bpc, 100 * report->accuracy, held_out, took,
             report->chars_per_second);
 }
+
+void cli_progress_saved(const cli_progress *progress, int64_t step)
+{
+    if (!progress->terminal)
+        fprintf(stderr, "saved step %lld\n", (long long)step);
+}

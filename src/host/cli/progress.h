@@ -14,6 +14,8 @@ void cli_progress_begin(cli_progress *progress);
 void cli_progress_step(cli_progress *progress, const crnn_progress *at); /* redraws at most ten times a second */
 void cli_progress_clear(cli_progress *progress);                         /* before anything else is printed */
 void cli_progress_epoch(cli_progress *progress, const crnn_epoch_report *report);
+/* A checkpoint is safe: one of the plain lines. */
+void cli_progress_saved(const cli_progress *progress, int64_t step);
 /* 75 -> "1:15" */
 void cli_duration(char out[32], double seconds);
 

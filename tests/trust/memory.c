@@ -1,0 +1,122 @@
+/* Preloaded into the program under test: lets one of its allocations fail.
+ *
+ * Ours are those that the program's own code asks for, by itself or through the C library, Jansson, OpenSSL and utf8proc; those of oneDNN,
+ * OpenMP, the C++ library and the loader go by. Environment:
+ *   TRUST_LOG  file to append to
+ *   TRUST_NTH  the allocation that fails, from 1
+ */
+#include "trust/ours.h"
+#include "trust/record.h"
+#include <dlfcn.h>
+#include <errno.h>
+#include <execinfo.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define EXPORT __attribute__((visibility("default")))
+#define CALLER __builtin_return_address(0)
+
+static void *(*next_malloc)(size_t), *(*next_calloc)(size_t, size_t), *(*next_realloc)(void *, size_t);
+static void *(*next_aligned)(size_t, size_t);
+static void (*next_free)(void *);
+static long planned; /* 0: none */
+static atomic_long asked;
+static int log_fd = -1;
+static __thread int inside __attribute__((tls_model("initial-exec")));
+
+/* What is asked for before the functions above are known; never given back. */
+static _Alignas(16) char early[1 << 16];
+static size_t early_used;
+
+static void *take_early(size_t size)
+{
+    size_t begin = early_used;
+    early_used += (size + 15) / 16 * 16;
+    return early_used <= sizeof early ? early + begin : NULL;
+}
+
+static bool is_early(const void *memory)
+{
+    return (const char *)memory >= early && (const char *)memory < early + sizeof early;
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    void *frames[4];
+    const char *file = getenv("TRUST_LOG"), *nth = getenv("TRUST_NTH");
+    next_malloc = (void *(*)(size_t))dlsym(RTLD_NEXT, "malloc");
+    next_calloc = (void *(*)(size_t, size_t))dlsym(RTLD_NEXT, "calloc");
+    next_realloc = (void *(*)(void *, size_t))dlsym(RTLD_NEXT, "realloc");
+    next_aligned = (void *(*)(size_t, size_t))dlsym(RTLD_NEXT, "aligned_alloc");
+    next_free = (void (*)(void *))dlsym(RTLD_NEXT, "free");
+    list_objects();
+    backtrace(frames, 4); /* loads what it needs */
+    if (file)
+        log_fd = open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    planned = nth ? atol(nth) : 0;
+}
+
+/* Who asked: where it was the C library, who called that. */
+static bool is_ours(const void *caller)
+{
+    void *frames[32];
+    object_kind kind = object_of(caller);
+    if (kind != OBJECT_LIBC)
+        return kind != OBJECT_OTHER;
+    inside++;
+    int count = backtrace(frames, 32);
+    inside--;
+    for (int i = 0; i < count; i++)
+        if ((kind = object_of(frames[i])) != OBJECT_LIBC)
+            return kind != OBJECT_OTHER;
+    return false;
+}
+
+static bool refuse(const void *caller)
+{
+    if (!planned || inside || !is_ours(caller) || ++asked != planned)
+        return false;
+    trust_record record = {.kind = RECORD_INJECTED, .offset = planned};
+    memcpy(record.mark, RECORD_MARK, sizeof record.mark);
+    syscall(SYS_write, log_fd, &record, sizeof record);
+    errno = ENOMEM;
+    return true;
+}
+
+EXPORT void *malloc(size_t size)
+{
+    if (!next_malloc)
+        return take_early(size);
+    return refuse(CALLER) ? NULL : next_malloc(size);
+}
+
+EXPORT void *calloc(size_t count, size_t size)
+{
+    if (!next_calloc)
+        return take_early(count * size);
+    return refuse(CALLER) ? NULL : next_calloc(count, size);
+}
+
+EXPORT void *realloc(void *memory, size_t size)
+{
+    if (!next_realloc || is_early(memory)) {
+        void *more = take_early(size);
+        return more && memory ? memmove(more, memory, size) : more; /* what lies behind the old one is ours as well */
+    }
+    return refuse(CALLER) ? NULL : next_realloc(memory, size);
+}
+
+EXPORT void *aligned_alloc(size_t alignment, size_t size)
+{
+    return refuse(CALLER) ? NULL : next_aligned(alignment, size);
+}
+
+EXPORT void free(void *memory)
+{
+    if (memory && !is_early(memory))
+        next_free(memory);
+}
