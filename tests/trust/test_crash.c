@@ -11,10 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TINY                                                                                                           \
-    "--units", "6", "--embedding", "3", "--batch", "2", "--length", "8", "--threads", "1", "--device", "cpu",          \
-        "--epochs", "1000", "--checkpoint-steps", "3", "--checkpoint-every", "0", "--keep", "2", "--val-split", "0"
-
 typedef enum { SOUND, NO_FILE_SYNC, NO_DIRECTORY_SYNC, IN_PLACE } mutation;
 
 enum { MOST_STEPS = 64 };
@@ -28,8 +24,7 @@ typedef struct {
     tally read_back;
     long unreadable, lost, history_short, resumed;
     long every; /* how many states between two that are continued */
-    uint8_t whole[32];
-    int64_t end;
+    trust_whole whole;
 } proof;
 
 static char *dir;
@@ -77,21 +72,12 @@ static bool has_checkpoint(const char *state, int64_t step)
     return fine;
 }
 
-/* Goes on from the state with the real program, to the same bits; where nothing was said to be saved yet, beginning anew will do. */
+/* Goes on from the state with the real program, to the same bits. */
 static void go_on(proof *p)
 {
-    trial t = {0};
-    char steps[40], why[200];
-    uint8_t digest[32];
-    snprintf(steps, sizeof steps, "%lld", (long long)p->end);
-    trial_do(&t, p->state, "train", "--resume", "run", "--max-steps", steps);
-    if (t.status != 0 && p->last_said < 0)
-        trial_do(&t, p->state, "train", scratch_path(dir, "a.txt"), TINY, "--max-steps", steps, "--out", "run");
-    bool same =
-        t.status == 0 && trust_digest(digest, p->state, "run", p->end, why) && memcmp(digest, p->whole, 32) == 0;
-    tally_trial(&p->read_back, same, "after a crash a run does not go on as if nothing had been: status %d, %s",
-                t.status, t.words);
-    trial_free(&t);
+    char why[200];
+    bool same = trust_goes_on(&p->whole, p->state, p->last_said, why);
+    tally_trial(&p->read_back, same, "after a crash: %s", why);
     p->resumed++;
 }
 
@@ -194,7 +180,7 @@ static void prove(proof *p, long kill, int effort)
     crash_disk *disk = crash_new(root);
     first.root = second.root = root;
     first.plan = kill ? plan : NULL;
-    trial_do(&first, dir, "train", "a.txt", TINY, "--max-steps", "9", "--out", "disk/run");
+    trial_do(&first, dir, "train", "a.txt", TRUST_TINY, "--max-steps", "9", "--out", "disk/run");
     if (kill ? first.status != 128 + 9 : first.status != 0)
         fail_msg("status %d: %s", first.status, first.words);
     memset(p->said, 0, sizeof p->said);
@@ -214,19 +200,11 @@ static void prove(proof *p, long kill, int effort)
 static void set_up(proof *p, mutation how, const char *promise)
 {
     static char state[300];
-    char why[200];
     snprintf(state, sizeof state, "%s", scratch_path(dir, "state"));
-    *p =
-        (proof){.how = how, .state = state, .read_back = {.promise = promise}, .every = trust_pick(100, 40), .end = 15};
+    *p = (proof){.how = how, .state = state, .read_back = {.promise = promise}, .every = trust_pick(100, 40)};
     if (!trial_can_record(dir))
         skip();
-    trial t = {0};
-    assert_int_equal(scratch_shell(dir, "rm -rf whole && mkdir whole"), 0);
-    trial_do(&t, scratch_path(dir, "whole"), "train", scratch_path(dir, "a.txt"), TINY, "--max-steps", "15", "--out",
-             "run");
-    assert_int_equal(t.status, 0);
-    assert_true(trust_digest(p->whole, scratch_path(dir, "whole"), "run", 15, why));
-    trial_free(&t);
+    trust_make_whole(&p->whole, dir, 15);
 }
 
 /* --- tests ------------------------------------------------------------------------------------------------------------------ */
@@ -248,12 +226,11 @@ static void so_it_does_after_a_kill_and_a_continuation(void **state)
     proof p;
     set_up(&p, SOUND, "So it does where the run was killed and continued before");
     for (long kill = trust_long() ? 1 : 50; kill < 1000; kill += trust_pick(60, 1)) {
-        trial t = {.plan = "kill:1"};
         char plan[40];
+        trial t = {.plan = plan};
         snprintf(plan, sizeof plan, "kill:%ld", kill);
-        t.plan = plan;
         assert_int_equal(scratch_shell(dir, "rm -rf disk && mkdir disk"), 0);
-        trial_do(&t, dir, "train", "a.txt", TINY, "--max-steps", "9", "--out", "disk/run");
+        trial_do(&t, dir, "train", "a.txt", TRUST_TINY, "--max-steps", "9", "--out", "disk/run");
         trial_free(&t);
         if (t.status == 0)
             break;
@@ -330,7 +307,7 @@ static void the_recorder_misses_nothing(void **state)
     assert_int_equal(scratch_shell(dir, "mkdir -p traced"), 0);
     if (!trial_can_record(dir) || scratch_shell(dir, "strace -o /dev/null true 2>/dev/null") != 0)
         skip();
-    const char *const traced[] = {"train", scratch_path(dir, "a.txt"),      TINY, "--max-steps", "9",
+    const char *const traced[] = {"train", scratch_path(dir, "a.txt"),      TRUST_TINY, "--max-steps", "9",
                                   "--out", scratch_path(dir, "traced/run"), NULL};
     t.under = "strace -f -y -s 0 -o traced.txt";
     trial_start(&t, dir, traced);

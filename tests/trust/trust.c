@@ -319,3 +319,45 @@ int64_t trust_newest(const char *run_path, int *passed)
         *passed = notes;
     return step;
 }
+
+void trust_make_whole(trust_whole *whole, const char *dir, int64_t steps)
+{
+    char why[200];
+    trial t = {0};
+    trust_text(dir, "a.txt", 1200);
+    snprintf(whole->text, sizeof whole->text, "%s", scratch_path(dir, "a.txt"));
+    snprintf(whole->steps, sizeof whole->steps, "%lld", (long long)steps);
+    whole->end = steps;
+    assert_int_equal(scratch_shell(dir, "rm -rf whole && mkdir whole"), 0);
+    const char *where = scratch_path(dir, "whole");
+    trial_do(&t, where, "train", whole->text, TRUST_TINY, "--max-steps", whole->steps, "--out", "run");
+    if (t.status != 0 || !trust_digest(whole->digest, where, "run", steps, why))
+        fail_msg("the undisturbed run: status %d, %s", t.status, t.words);
+    trial_free(&t);
+}
+
+bool trust_intact(const char *where, int64_t saved, char why[200])
+{
+    int passed;
+    int64_t found = trust_newest(scratch_path(where, "run"), &passed);
+    snprintf(why, 200, "step %lld was reported as saved; found is %lld, passed over %d", (long long)saved,
+             (long long)found, passed);
+    return found >= saved && passed == 0;
+}
+
+bool trust_goes_on(const trust_whole *whole, const char *where, int64_t saved, char why[200])
+{
+    trial t = {0};
+    uint8_t digest[32];
+    trial_do(&t, where, "train", "--resume", "run", "--max-steps", whole->steps);
+    if (t.status != 0 && saved < 0)
+        trial_do(&t, where, "train", whole->text, TRUST_TINY, "--max-steps", whole->steps, "--out", "run");
+    snprintf(why, 200, "going on gave status %d: %.150s", t.status, t.words);
+    bool fine = t.status == 0 && trust_digest(digest, where, "run", whole->end, why);
+    if (fine && memcmp(digest, whole->digest, sizeof digest) != 0) {
+        snprintf(why, 200, "went on to something else than the undisturbed run");
+        fine = false;
+    }
+    trial_free(&t);
+    return fine;
+}

@@ -75,4 +75,24 @@ bool trust_digest(uint8_t digest[32], const char *dir, const char *run, int64_t 
 /* The step of the run's newest checkpoint as a reader finds it, -1 where there is none; *passed: how many it passed over. */
 int64_t trust_newest(const char *run_path, int *passed);
 
+/* A run that is over in a moment, saves often and prunes; steps and out are given beside it. */
+#define TRUST_TINY                                                                                                     \
+    "--units", "6", "--embedding", "3", "--batch", "2", "--length", "8", "--threads", "1", "--device", "cpu",          \
+        "--epochs", "1000", "--checkpoint-steps", "3", "--checkpoint-every", "0", "--keep", "2", "--val-split", "0"
+
+/* The run that nothing disturbed, to compare others with. */
+typedef struct {
+    char text[300]; /* absolute path of the text */
+    char steps[24]; /* how many, as text */
+    int64_t end;    /* and as a number */
+    uint8_t digest[32];
+} trust_whole;
+
+/* Makes the text and the undisturbed run below dir. */
+void trust_make_whole(trust_whole *whole, const char *dir, int64_t steps);
+/* Whether the directory `where` has a run that holds what was reported as saved (step, or -1), with no newer file that cannot be read. */
+bool trust_intact(const char *where, int64_t saved, char why[200]);
+/* Continues where/run to the end, or, where nothing was reported as saved, may begin it anew. Whether it ends as the undisturbed one did. */
+bool trust_goes_on(const trust_whole *whole, const char *where, int64_t saved, char why[200]);
+
 #endif
