@@ -14,7 +14,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -28,8 +27,8 @@ static atomic_long asked;
 static int log_fd = -1;
 static __thread int inside __attribute__((tls_model("initial-exec")));
 
-/* What is asked for before the functions above are known; never given back. */
-static _Alignas(16) char early[1 << 16];
+/* What is asked for while the functions above are looked up; never given back. */
+static _Alignas(16) char early[1 << 12];
 static size_t early_used;
 
 static void *take_early(size_t size)
@@ -44,15 +43,27 @@ static bool is_early(const void *memory)
     return (const char *)memory >= early && (const char *)memory < early + sizeof early;
 }
 
-__attribute__((constructor)) static void begin(void)
+/* At the first call of all: libraries allocate before the constructor below is run. False while it is under way. */
+static bool ready(void)
 {
-    void *frames[4];
-    const char *file = getenv("TRUST_LOG"), *nth = getenv("TRUST_NTH");
+    static bool looking;
+    if (next_free)
+        return true;
+    if (looking)
+        return false;
+    looking = true;
     next_malloc = (void *(*)(size_t))dlsym(RTLD_NEXT, "malloc");
     next_calloc = (void *(*)(size_t, size_t))dlsym(RTLD_NEXT, "calloc");
     next_realloc = (void *(*)(void *, size_t))dlsym(RTLD_NEXT, "realloc");
     next_aligned = (void *(*)(size_t, size_t))dlsym(RTLD_NEXT, "aligned_alloc");
     next_free = (void (*)(void *))dlsym(RTLD_NEXT, "free");
+    return true;
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    void *frames[4];
+    const char *file = getenv("TRUST_LOG"), *nth = getenv("TRUST_NTH");
     list_objects();
     backtrace(frames, 4); /* loads what it needs */
     if (file)
@@ -80,43 +91,48 @@ static bool refuse(const void *caller)
 {
     if (!planned || inside || !is_ours(caller) || ++asked != planned)
         return false;
-    trust_record record = {.kind = RECORD_INJECTED, .offset = planned};
-    memcpy(record.mark, RECORD_MARK, sizeof record.mark);
-    syscall(SYS_write, log_fd, &record, sizeof record);
+    struct {
+        trust_record record;
+        char name[8];
+    } told = {{.kind = RECORD_INJECTED, .size = 8, .offset = planned}, "memory"};
+    memcpy(told.record.mark, RECORD_MARK, sizeof told.record.mark);
+    syscall(SYS_write, log_fd, &told, sizeof told);
     errno = ENOMEM;
     return true;
 }
 
 EXPORT void *malloc(size_t size)
 {
-    if (!next_malloc)
+    if (!ready())
         return take_early(size);
     return refuse(CALLER) ? NULL : next_malloc(size);
 }
 
 EXPORT void *calloc(size_t count, size_t size)
 {
-    if (!next_calloc)
+    if (!ready())
         return take_early(count * size);
     return refuse(CALLER) ? NULL : next_calloc(count, size);
 }
 
 EXPORT void *realloc(void *memory, size_t size)
 {
-    if (!next_realloc || is_early(memory)) {
-        void *more = take_early(size);
-        return more && memory ? memmove(more, memory, size) : more; /* what lies behind the old one is ours as well */
+    if (!ready() || is_early(memory)) {
+        void *more = ready() ? next_malloc(size) : take_early(size);
+        size_t left =
+            memory ? (size_t)(early + sizeof early - (char *)memory) : 0; /* how much there was is not known */
+        return more && memory ? memmove(more, memory, size < left ? size : left) : more;
     }
     return refuse(CALLER) ? NULL : next_realloc(memory, size);
 }
 
 EXPORT void *aligned_alloc(size_t alignment, size_t size)
 {
-    return refuse(CALLER) ? NULL : next_aligned(alignment, size);
+    return !ready() || refuse(CALLER) ? NULL : next_aligned(alignment, size);
 }
 
 EXPORT void free(void *memory)
 {
-    if (memory && !is_early(memory))
+    if (memory && !is_early(memory) && ready())
         next_free(memory);
 }

@@ -55,7 +55,7 @@ static void random_kills_lose_nothing(void **state)
 static void check_every_call(tally *kills, bool resumed)
 {
     char plan[40], why[200] = "";
-    for (long call = 1;; call += trust_pick(7, 1)) {
+    for (long call = 1;; call += trust_pick(13, 1)) {
         trial t = {.plan = plan}, before = {0};
         snprintf(plan, sizeof plan, "kill:%ld", call);
         assert_int_equal(scratch_shell(dir, "rm -rf at && mkdir at"), 0);

@@ -187,8 +187,7 @@ static void find_words(trial *t)
         }
         memcpy(&record, t->log + i, sizeof record);
         if (record.kind == RECORD_INJECTED)
-            snprintf(t->injected, sizeof t->injected, "%.*s", (int)record.size,
-                     record.size ? t->log + i + sizeof record : "malloc");
+            snprintf(t->injected, sizeof t->injected, "%.*s", (int)record.size, t->log + i + sizeof record);
         i += sizeof record + record.size;
     }
     *to = 0;

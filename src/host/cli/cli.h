@@ -17,6 +17,8 @@ int cmd_verify(int argc, char **argv);
 
 /* Says what failed on standard error, and returns the exit status for it. */
 int cli_fail(const char *command, const crnn_error *err);
+/* The same where memory ran out in the command itself. */
+int cli_no_memory(const char *command);
 /* Notes go to standard error. user: not used. */
 void cli_note(void *user, const char *sentence);
 /* Reads --device, --precision, --threads, --rnn-algo; says on standard error which device `auto` took. Returns -1, or an exit status. */

@@ -21,8 +21,8 @@ static char *repr(const crnn_corpus *corpus, int64_t index, int64_t count)
     for (int64_t i = 0; codes && i < count; i++)
         codes[i] = crnn_vocab_codes(crnn_corpus_vocab(corpus))[crnn_ids_at(ids, index + i)];
     size_t size = codes ? crnn_repr(NULL, 0, codes, (size_t)count) : 0;
-    char *out = malloc(size + 1);
-    if (out && codes)
+    char *out = codes ? malloc(size + 1) : NULL;
+    if (out)
         crnn_repr(out, size + 1, codes, (size_t)count);
     free(codes);
     return out;

@@ -53,7 +53,7 @@ static int decode(const char *what, const char *text, size_t bytes, uint32_t **c
         at += (size_t)used;
         (*count)++;
     }
-    return *codes ? -1 : EXIT_FAILED;
+    return *codes ? -1 : cli_no_memory("sample");
 }
 
 /* Letters that differ from code in accent or case alone, as the vocabulary has them; CRNN_NO_ID where it has none. */
@@ -108,7 +108,7 @@ static int encode_prime(job *j)
     size_t kept = 0;
     j->ids = malloc((j->prime_count + 1) * sizeof *j->ids);
     if (!j->ids)
-        return EXIT_FAILED;
+        return cli_no_memory("sample");
     for (size_t i = 0; i < j->prime_count; i++) {
         uint16_t id = crnn_vocab_id(j->vocab, j->prime[i]);
         if (id == CRNN_NO_ID && strcmp(unknown, "fold") == 0)
@@ -209,8 +209,9 @@ static int write_one(job *j, int64_t length)
     uint32_t *text = malloc(((size_t)length + 1) * sizeof *text);
     uint16_t ids[GROUP];
     const uint32_t *codes = crnn_vocab_codes(j->vocab);
-    int status = text ? EXIT_DONE : EXIT_FAILED;
-    cli_put_text(stdout, j->prime, j->prime_count, j->raw);
+    int status = text ? EXIT_DONE : cli_no_memory("sample");
+    if (status == EXIT_DONE)
+        cli_put_text(stdout, j->prime, j->prime_count, j->raw);
     fflush(stdout);
     for (int64_t done = 0; status == EXIT_DONE && done < length && !ferror(stdout);) {
         int64_t end = done + next_group(done, length);
@@ -237,7 +238,7 @@ static int write_many(job *j, int64_t length, int32_t count)
     uint32_t *texts = calloc((size_t)count * (size_t)(length + 1), sizeof *texts);
     size_t *lengths = calloc((size_t)count, sizeof *lengths);
     bool *ended = calloc((size_t)count, sizeof *ended);
-    int status = ids && texts && lengths && ended ? EXIT_DONE : EXIT_FAILED;
+    int status = ids && texts && lengths && ended ? EXIT_DONE : cli_no_memory("sample");
     int32_t open = count;
     for (int64_t done = 0; status == EXIT_DONE && done < length && open > 0;) {
         int64_t group = next_group(done, length);

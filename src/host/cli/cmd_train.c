@@ -396,7 +396,9 @@ static int take_options(job *j, const char *options, const char *run)
     }
     free(j->set.files);
     j->set.files = calloc(json_array_size(files) + 1, sizeof *j->set.files);
-    for (size_t i = 0; j->set.files && i < json_array_size(files); i++)
+    if (!j->set.files)
+        return cli_no_memory(j->set.command);
+    for (size_t i = 0; i < json_array_size(files); i++)
         j->set.files[j->set.file_count++] = json_string_value(json_array_get(files, i));
     return -1;
 }

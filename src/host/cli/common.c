@@ -22,6 +22,12 @@ int cli_fail(const char *command, const crnn_error *err)
     }
 }
 
+int cli_no_memory(const char *command)
+{
+    fprintf(stderr, "crnn-gpu %s: out of memory\n", command);
+    return EXIT_FAILED;
+}
+
 void cli_note(void *user, const char *sentence)
 {
     (void)user;

@@ -218,8 +218,10 @@ int opt_parse(opt_set *set, int argc, char **argv)
 {
     set->values = calloc((size_t)set->row_count, sizeof *set->values);
     set->files = calloc((size_t)argc + 1, sizeof *set->files);
-    if (!set->values || !set->files)
+    if (!set->values || !set->files) {
+        fprintf(stderr, "crnn-gpu %s: out of memory for the options\n", set->command);
         return EXIT_FAILED;
+    }
     for (int i = 0; i < set->row_count; i++)
         if (set->rows[i].preset)
             set_value(&set->rows[i], &set->values[i], set->rows[i].preset);

@@ -196,15 +196,22 @@ static int64_t whole(const json_t *object, const char *key)
 bool crnn_history_parse(crnn_history_line *line, const char *text, size_t length)
 {
     static const char *const events[] = {"step", "epoch", "skip", "return"};
-    json_t *object = json_loadb(text, length, 0, NULL);
+    json_error_t wrong;
+    json_t *object = json_loadb(text, length, 0, &wrong);
     const char *event = json_string_value(json_object_get(object, "event"));
-    const json_t *loss = json_object_get(object, "loss");
-    *line = (crnn_history_line){CRNN_LINE_OTHER, whole(object, "step"), whole(object, "epoch"),
-                                whole(object, "to_step"), json_is_number(loss) ? json_number_value(loss) : (double)NAN};
+    *line = (crnn_history_line){CRNN_LINE_OTHER,
+                                whole(object, "step"),
+                                whole(object, "epoch"),
+                                whole(object, "to_step"),
+                                (double)NAN,
+                                !object && json_error_code(&wrong) == json_error_out_of_memory};
     bool known = event && json_is_integer(json_object_get(object, "step"));
     for (int i = 0; known && i < CRNN_LINE_OTHER; i++)
         if (strcmp(event, events[i]) == 0)
             line->event = (crnn_line_event)i;
+    const json_t *loss = json_object_get(object, line->event == CRNN_LINE_EPOCH ? "loss_mean" : "loss");
+    if (json_is_number(loss))
+        line->loss = json_number_value(loss);
     json_decref(object);
     return known;
 }
@@ -215,8 +222,8 @@ static bool stays(const crnn_history_line *line, int64_t step, bool mid_epoch)
     return line->step <= step && !(mid_epoch && line->step == step && line->event == CRNN_LINE_EPOCH);
 }
 
-/* Moves the lines that stay to the front of text; returns their size. */
-static size_t cut(char *text, size_t size, int64_t step, bool mid_epoch, int *skips)
+/* Moves the lines that stay to the front of text; *kept_size becomes their size. False where memory does not suffice to judge a line. */
+static bool cut(size_t *kept_size, char *text, size_t size, int64_t step, bool mid_epoch, int *skips)
 {
     size_t kept = 0;
     int run = 0;
@@ -224,7 +231,10 @@ static size_t cut(char *text, size_t size, int64_t step, bool mid_epoch, int *sk
     for (char *line = text, *end; (end = memchr(line, '\n', size - (size_t)(line - text))); line = end + 1) {
         size_t length = (size_t)(end - line) + 1;
         crnn_history_line facts;
-        if (!crnn_history_parse(&facts, line, length) || !stays(&facts, step, mid_epoch))
+        bool known = crnn_history_parse(&facts, line, length);
+        if (facts.out_of_memory)
+            return false;
+        if (!known || !stays(&facts, step, mid_epoch))
             continue;
         if (facts.event == CRNN_LINE_SKIP) {
             run = facts.step == last + 1 ? run + 1 : 1;
@@ -237,7 +247,8 @@ static size_t cut(char *text, size_t size, int64_t step, bool mid_epoch, int *sk
     }
     if (skips)
         *skips = last == step ? run : 0;
-    return kept;
+    *kept_size = kept;
+    return true;
 }
 
 crnn_history *crnn_history_resume(const char *directory, int64_t step, bool mid_epoch, int *skips, crnn_error *err)
@@ -256,7 +267,11 @@ crnn_history *crnn_history_resume(const char *directory, int64_t step, bool mid_
         text = crnn_read_file(path, (int64_t)1 << 36, &size, err);
         if (!text)
             goto done;
-        size_t kept = cut(text, size, step, mid_epoch, skips);
+        size_t kept;
+        if (!cut(&kept, text, size, step, mid_epoch, skips)) {
+            crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for the history");
+            goto done;
+        }
         if (kept != size && crnn_write_file_durably(directory, NAME, text, kept, err) != CRNN_OK)
             goto done;
     }

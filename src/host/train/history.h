@@ -39,7 +39,8 @@ typedef enum { CRNN_LINE_STEP, CRNN_LINE_EPOCH, CRNN_LINE_SKIP, CRNN_LINE_RETURN
 typedef struct {
     crnn_line_event event;
     int64_t step, epoch, to_step;
-    double loss;
+    double loss;        /* of a step; an epoch's mean */
+    bool out_of_memory; /* so that nothing is known of it */
 } crnn_history_line;
 /* False where text, with its line's end or without, is no line of a history. */
 bool crnn_history_parse(crnn_history_line *line, const char *text, size_t length);
