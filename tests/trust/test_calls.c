@@ -36,7 +36,7 @@ enum { WRONGS = sizeof wrongs / sizeof *wrongs };
 static void each_call(const char *where, const char *const *command, void (*prepare)(void),
                       void (*judge)(tally *t, const trial *trial), tally *t)
 {
-    long step = trust_pick(23, 1);
+    long step = trust_pick(47, 1);
     for (int w = 0; w < WRONGS; w++) {
         for (long call = 1 + w % step;;
              call += step) { /* in the short tier another part of the calls with each error */

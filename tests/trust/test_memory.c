@@ -50,7 +50,7 @@ static bool judge(const target *what, const trial *one, char why[200])
 static void each_allocation(const target *what)
 {
     tally t = {.promise = what->promise};
-    long step = trust_pick(61, 1), call = 1;
+    long step = trust_pick(131, 1), call = 1;
     for (;; call += step) {
         char why[200];
         trial one = {.allocation = call};
