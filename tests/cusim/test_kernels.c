@@ -26,6 +26,20 @@ static void take(void *to, void *p, size_t n)
     assert_int_equal(cusim_errors(), 0);
 }
 
+static void structures_are_copied_whole(void **state)
+{
+    (void)state;
+    enum { N = 150 };
+    double x[3 * N], y[3 * N];
+    for (int i = 0; i < 3 * N; i++)
+        x[i] = i;
+    double *dx = device(sizeof x, x), *dy = device(sizeof y, NULL);
+    ok(sample_copy_triples(dy, dx, N, NULL));
+    take(y, dy, sizeof y);
+    ok(cudaFree(dx));
+    assert_memory_equal(x, y, sizeof x);
+}
+
 static void rows_are_summed_by_shuffles_and_shared_memory(void **state)
 {
     (void)state;
@@ -223,6 +237,7 @@ static void tensor_cores_multiply_as_matrices_do(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(structures_are_copied_whole),
         cmocka_unit_test(rows_are_summed_by_shuffles_and_shared_memory),
         cmocka_unit_test(shared_memory_is_one_for_each_block),
         cmocka_unit_test(a_grid_barrier_orders_all_blocks),

@@ -160,6 +160,21 @@ cudaError_t sample_halve(uint16_t *bits, float *back, const float *x, int n, cud
     return LAUNCH(halve_kernel, (n + 127) / 128, 128, 0, stream, bits, back, x, n);
 }
 
+struct triple {
+    double at[3];
+};
+__global__ void __launch_bounds__(128, 1) triples_kernel(triple *y, const triple *x, int n)
+{
+    const int i = static_cast<int>(blockIdx.x * 128 + threadIdx.x);
+    if (i < n)
+        y[i] = x[i];
+}
+cudaError_t sample_copy_triples(double *y, const double *x, int n, cudaStream_t stream)
+{
+    return LAUNCH(triples_kernel, (n + 127) / 128, 128, 0, stream, reinterpret_cast<triple *>(y),
+                  reinterpret_cast<const triple *>(x), n);
+}
+
 __global__ void __launch_bounds__(128, 1) add_kernel(int *y, const int *x, int n)
 {
     const int i = static_cast<int>(blockIdx.x * 128 + threadIdx.x);

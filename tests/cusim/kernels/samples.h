@@ -28,6 +28,8 @@ cudaError_t sample_hand_over(int *y, int *x, unsigned *flag, cudaStream_t stream
 cudaError_t sample_mma(float *d, const uint16_t *a, const uint16_t *b, bool half, cudaStream_t stream);
 /* bits[i] = x[i] rounded to half, back[i] the value of that. */
 cudaError_t sample_halve(uint16_t *bits, float *back, const float *x, int n, cudaStream_t stream);
+/* y[i] = x[i], structures of three doubles, copied as a whole. */
+cudaError_t sample_copy_triples(double *y, const double *x, int n, cudaStream_t stream);
 /* y += x, element by element. */
 cudaError_t sample_add(int *y, const int *x, int n, cudaStream_t stream);
 #ifdef __cplusplus
