@@ -147,42 +147,46 @@ static void infinity_is_a_best_loss_like_any_other(void **state)
     scratch_remove(dir);
 }
 
-/* Damages a file in every way of one kind; counts what is accepted all the same. */
-static int accepted(const unsigned char *good, size_t size, const char *path, size_t bit_step, bool cut)
+static int is_accepted(const char *path)
 {
-    unsigned char *bad = malloc(size);
-    int count = 0;
-    for (size_t at = 0; at < (cut ? size : size * 8); at += bit_step) {
-        memcpy(bad, good, size);
-        if (!cut)
-            bad[at / 8] ^= (unsigned char)(1 << at % 8);
-        put(path, bad, cut ? at : size);
-        crnn_error err = {0};
-        crnn_checkpoint *read = crnn_checkpoint_read(path, &err);
-        if (!read) {
-            assert_int_equal(err.status, CRNN_ERR_FORMAT);
-            assert_true(strlen(err.text) > 10);
-        }
-        count += read != NULL;
-        crnn_checkpoint_free(read);
+    crnn_error err = {0};
+    crnn_checkpoint *read = crnn_checkpoint_read(path, &err);
+    if (!read) {
+        assert_int_equal(err.status, CRNN_ERR_FORMAT);
+        assert_true(strlen(err.text) > 10);
     }
-    free(bad);
-    return count;
+    crnn_checkpoint_free(read);
+    return read != NULL;
 }
 
+/* The file is changed in place: writing it anew 44,000 times would bring it to the disk each time on some file systems. */
 static void every_flipped_bit_and_every_truncation_is_seen(void **state)
 {
     (void)state;
     char *dir = scratch_new();
     crnn_checkpoint *c = make(true);
-    char *path = save(c, dir, "good"), *bad = in_dir(dir, "bad");
+    char *path = save(c, dir, "good");
     size_t size;
+    int flipped = 0, cut = 0;
     unsigned char *good = slurp(path, &size);
-    assert_int_equal(accepted(good, size, bad, 1, false), 0);
-    assert_int_equal(accepted(good, size, bad, 1, true), 0);
+    int fd = open(path, O_WRONLY);
+    assert_true(fd >= 0);
+    for (size_t bit = 0; bit < size * 8; bit++) {
+        unsigned char bad = good[bit / 8] ^ (unsigned char)(1 << bit % 8);
+        assert_int_equal(pwrite(fd, &bad, 1, (off_t)(bit / 8)), 1);
+        flipped += is_accepted(path);
+        assert_int_equal(pwrite(fd, good + bit / 8, 1, (off_t)(bit / 8)), 1);
+    }
+    assert_int_equal(is_accepted(path), 1); /* whole again */
+    for (size_t at = size; at-- > 0;) {
+        assert_int_equal(ftruncate(fd, (off_t)at), 0);
+        cut += is_accepted(path);
+    }
+    close(fd);
+    assert_int_equal(flipped, 0);
+    assert_int_equal(cut, 0);
     printf("%zu flipped bits and %zu truncations of a checkpoint of %zu bytes, none accepted\n", size * 8, size, size);
     free(good);
-    free(bad);
     free(path);
     crnn_checkpoint_free(c);
     scratch_remove(dir);
