@@ -19,7 +19,11 @@
 #define __global__
 #define __device__
 #define __host__
+#ifdef __SANITIZE_ADDRESS__ // functions that check every access and are put in everywhere take minutes to compile
+#define __forceinline__ inline
+#else
 #define __forceinline__ inline __attribute__((always_inline))
+#endif
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __align__(n) alignas(n)
