@@ -192,18 +192,17 @@ static const char *absolute(job *j, const char *path)
 
 static int make_options_json(job *j)
 {
-    json_t *object = opt_to_json(&j->set), *files = json_array();
     static const char *const not_kept[] = {"resume", "out", "dry-run", "json"};
-    for (size_t i = 0; i < sizeof not_kept / sizeof *not_kept; i++)
-        json_object_del(object, not_kept[i]);
-    for (int i = 0; i < j->set.file_count; i++)
-        json_array_append_new(files, json_string(j->set.files[i]));
-    json_object_set_new(object, "files", files);
-    j->options_json = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    json_t *object = opt_to_json(&j->set, not_kept, sizeof not_kept / sizeof *not_kept), *files = json_array();
+    bool fine = object != NULL;
+    for (int i = 0; i < j->set.file_count && fine; i++)
+        fine = json_array_append_new(files, json_string(j->set.files[i])) == 0;
+    if (json_object_set_new(object, "files", files) == 0 && fine)
+        j->options_json = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
     json_decref(object);
     if (j->options_json)
         return -1;
-    fprintf(stderr, "crnn-gpu train: a path is not valid UTF-8 and cannot be recorded; rename it\n");
+    fprintf(stderr, "crnn-gpu train: the path of a text is not valid UTF-8 and cannot be recorded; rename it\n");
     return EXIT_DATA;
 }
 

@@ -196,8 +196,9 @@ static int64_t whole(const json_t *object, const char *key)
 bool crnn_history_parse(crnn_history_line *line, const char *text, size_t length)
 {
     static const char *const events[] = {"step", "epoch", "skip", "return"};
-    json_error_t wrong;
-    json_t *object = json_loadb(text, length, 0, &wrong);
+    json_error_t wrong = {.text = ""};
+    /* No longer line was ever written. */
+    json_t *object = length <= LINE ? json_loadb(text, length, 0, &wrong) : NULL;
     const char *event = json_string_value(json_object_get(object, "event"));
     *line = (crnn_history_line){CRNN_LINE_OTHER,
                                 whole(object, "step"),
