@@ -16,9 +16,10 @@ typedef enum {
     CRNN_ERR_MEMORY,   /* out of memory */
     CRNN_ERR_IO,       /* the operating system refused */
     CRNN_ERR_FORMAT,   /* bad data or a bad model file */
-    CRNN_ERR_DEVICE,   /* the device asked for is not usable, or failed */
+    CRNN_ERR_DEVICE,   /* the device asked for is not usable */
     CRNN_ERR_DIVERGED, /* training produced values that are not finite and could not be brought back */
-    CRNN_ERR_STOPPED   /* stopped by the caller, after saving */
+    CRNN_ERR_STOPPED,  /* stopped by the caller, after saving */
+    CRNN_ERR_FAULT     /* the device failed while it computed */
 } crnn_status;
 
 typedef struct {

@@ -3,28 +3,44 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char no_cuda[] = "this build has no CUDA backend";
-
 crnn_device_config crnn_device_config_default(void)
 {
     return (crnn_device_config){.kind = CRNN_DEVICE_AUTO, .precision = CRNN_FP32, .rnn_algo = "auto"};
 }
 
-static void describe_cuda(crnn_device_info *info)
+#ifndef CRNN_HAVE_CUDA /* built without src/kernels/cuda */
+static const char no_cuda[] =
+    "this build has no CUDA backend (CMake found no CUDA toolkit with cuDNN, or was told CRNN_CUDA=OFF)";
+
+crnn_backend *crnn_cuda_open(const crnn_device_config *config, crnn_error *err)
 {
-    memset(info, 0, sizeof *info);
-    info->kind = CRNN_DEVICE_CUDA;
-    snprintf(info->name, sizeof info->name, "CUDA GPU");
+    (void)config;
+    crnn_fail(err, CRNN_ERR_DEVICE, "%s", no_cuda);
+    return NULL;
+}
+
+void crnn_cuda_describe(crnn_device_info *info, const crnn_device_config *config)
+{
+    (void)config;
+    *info = (crnn_device_info){.kind = CRNN_DEVICE_CUDA, .name = "CUDA GPU"};
     snprintf(info->why, sizeof info->why, "%s", no_cuda);
 }
+#endif
 
 int crnn_device_list(crnn_device_info *info, int max)
 {
+    crnn_device_config config = crnn_device_config_default();
     if (max > 0)
         crnn_cpu_describe(&info[0], 0);
     if (max > 1)
-        describe_cuda(&info[1]);
+        crnn_cuda_describe(&info[1], &config);
     return 2;
+}
+
+static void say(char *note, int size, const char *device, const crnn_device_info *info, const char *why)
+{
+    if (note && size > 0)
+        snprintf(note, (size_t)size, "computing on the %s (%s)%s%s", device, info->name, why[0] ? ": " : "", why);
 }
 
 crnn_status crnn_device_choose(crnn_device_info *info, const crnn_device_config *config, char *note, int size,
@@ -32,14 +48,23 @@ crnn_status crnn_device_choose(crnn_device_info *info, const crnn_device_config 
 {
     if (note && size > 0)
         note[0] = 0;
-    if (config->kind == CRNN_DEVICE_CUDA)
-        return crnn_fail(err, CRNN_ERR_DEVICE, "no CUDA device: %s; use --device cpu", no_cuda);
     if (config->threads < 0 || config->threads > 4096)
         return crnn_fail(err, CRNN_ERR_ARGUMENT, "threads must lie between 1 and 4096 (0: all cores), not %d",
                          (int)config->threads);
+    crnn_device_info cuda = {0};
+    if (config->kind != CRNN_DEVICE_CPU)
+        crnn_cuda_describe(&cuda, config);
+    if (config->kind == CRNN_DEVICE_CUDA && !cuda.usable)
+        return crnn_fail(err, CRNN_ERR_DEVICE, "no CUDA device: %s; or use --device cpu", cuda.why);
+    if (cuda.usable) {
+        *info = cuda;
+        if (config->kind == CRNN_DEVICE_AUTO)
+            say(note, size, "GPU", info, "");
+        return CRNN_OK;
+    }
     crnn_cpu_describe(info, config->threads);
-    if (config->kind == CRNN_DEVICE_AUTO && note && size > 0)
-        snprintf(note, (size_t)size, "computing on the CPU (%s): %s", info->name, no_cuda);
+    if (config->kind == CRNN_DEVICE_AUTO)
+        say(note, size, "CPU", info, cuda.why);
     return CRNN_OK;
 }
 
@@ -52,5 +77,5 @@ crnn_backend *crnn_backend_open(const crnn_device_config *config, char *note, in
     resolved.kind = info.kind;
     if (!resolved.rnn_algo)
         resolved.rnn_algo = "auto";
-    return crnn_cpu_open(&resolved, err);
+    return info.kind == CRNN_DEVICE_CUDA ? crnn_cuda_open(&resolved, err) : crnn_cpu_open(&resolved, err);
 }

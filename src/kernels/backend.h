@@ -82,10 +82,11 @@ typedef struct {
     void (*zero)(crnn_backend *be, void *device, size_t bytes);
     int64_t (*memory)(crnn_backend *be); /* bytes now allocated, workspaces included */
 
-    /* Begins a list of ops without alloc, free, download or sync, the same at every call but for what device memory holds. True: issue them, then
-     * call record_end; a backend may keep them. False: it has issued those it kept, skip them. A free makes it forget. */
+    /* Begins a list of ops without alloc, free, upload, download or sync, the same at every call but for what device memory holds. True: issue
+     * them, then call record_end; a backend may keep them. False: it has issued those it kept, skip them. A free makes it forget.
+     * record_end: false where keeping them failed and none of them ran: issue them once more. */
     bool (*record)(crnn_backend *be, crnn_record list);
-    void (*record_end)(crnn_backend *be, crnn_record list);
+    bool (*record_end)(crnn_backend *be, crnn_record list);
 
     /* x[t,b] = ids[starts[b] + t], y[t,b] = ids[starts[b] + t + 1]. ids: width 1 or 2 bytes. */
     void (*gather)(crnn_backend *be, uint16_t *x /* [T,B] */, uint16_t *y /* [T,B] */, const void *ids, int32_t width,
@@ -101,8 +102,8 @@ typedef struct {
     /* One GRU layer, Keras reset_after (docs/MODEL.md):
      *   z = s(x Kz + b0z + h Rz + b1z)   r = s(x Kr + b0r + h Rr + b1r)
      *   n = tanh(x Kh + b0h + r * (h Rh + b1h))   h' = z * h + (1 - z) * n
-     * Its weights are one block of gru_params() floats in the private layout of the backend. Backward uses what the last forward of a training
-     * layer kept; every pointer of that call must still hold what it held. */
+     * Its weights are one block of gru_params() floats in the private layout of the backend. Backward uses up what the last forward of a
+     * training layer kept, so there is one for each; every pointer of that call must still hold what it held. */
     crnn_gru *(*gru_new)(crnn_backend *be, const crnn_gru_shape *shape);
     void (*gru_free)(crnn_gru *g);
     int64_t (*gru_params)(const crnn_gru *g); /* floats of the private block, >= 3H(I + H + 2) */
@@ -138,8 +139,7 @@ typedef struct {
     void (*softmax_xent)(crnn_backend *be, crnn_step_numbers *numbers, float *z /* [n,V] */,
                          const uint16_t *y /* [n] */, int64_t n, int32_t V, float scale);
 
-    /* numbers->norm_squared = sum of g^2 (in double); finite becomes 0 where that is no finite float: the squares that go into v would not be
-     * either, and v would stay infinite without any loss showing it. */
+    /* numbers->norm_squared = sum of g^2 (in double); finite becomes 0 where that is not finite. */
     void (*norm)(crnn_backend *be, crnn_step_numbers *numbers, const float *g, int64_t n);
     /* Where numbers->finite: g' = g * min(1, clip / norm); m, v; w -= rate * m / (sqrt(v) + epsilon) + decay * w. */
     void (*adam)(crnn_backend *be, float *w, float *m, float *v, const float *g, int64_t n,
@@ -171,5 +171,9 @@ crnn_backend *crnn_backend_open(const crnn_device_config *config, char *note, in
 /* Each backend's own entry; NULL config members were resolved. */
 crnn_backend *crnn_cpu_open(const crnn_device_config *config, crnn_error *err);
 void crnn_cpu_describe(crnn_device_info *info, int32_t threads);
+/* CRNN_ERR_DEVICE where no GPU is usable as config wants it. */
+crnn_backend *crnn_cuda_open(const crnn_device_config *config, crnn_error *err);
+/* Opens and closes it; info->why says what is missing where that fails. */
+void crnn_cuda_describe(crnn_device_info *info, const crnn_device_config *config);
 
 #endif

@@ -1,6 +1,7 @@
 /* That training teaches: a short text by heart, and a real one better than counting threes of characters does. */
 #include "support/cmocka.h"
 
+#include "support/device.h"
 #include "support/scratch.h"
 #include <crnn/crnn.h>
 #include <math.h>
@@ -51,7 +52,7 @@ static result train(const crnn_corpus *corpus, const crnn_train_options *options
 static crnn_train_options small(void)
 {
     crnn_train_options o = crnn_train_options_default();
-    o.device.kind = CRNN_DEVICE_CPU;
+    o.device = test_device();
     o.device.threads = 1; /* as small as this, one thread is as fast, and it waits for no other */
     o.checkpoint_every = 0;
     return o;

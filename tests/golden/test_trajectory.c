@@ -4,6 +4,7 @@
 #include "support/cmocka.h"
 
 #include "host/base/files.h"
+#include "support/device.h"
 #include "support/scratch.h"
 #include <crnn/crnn.h>
 #include <jansson.h>
@@ -48,6 +49,7 @@ static void train(const char *out, const json_t *expected, const char *text)
     options.L = number(expected, "layers");
     options.max_steps = number(expected, "steps");
     options.init = golden_path("init.safetensors");
+    options.device = test_device();
     options.device.threads = 1; /* two threads that share a busy core wait for each other longer than they compute */
     crnn_trainer *trainer = crnn_trainer_new(out, corpus, &options, NULL, &err);
     if (!trainer || crnn_trainer_run(trainer, &err) != CRNN_OK)

@@ -6,6 +6,7 @@
 #include "support/cmocka.h"
 
 #include "host/tensors/safetensors.h"
+#include "support/device.h"
 #include <crnn/crnn.h>
 #include <glob.h>
 #include <math.h>
@@ -224,7 +225,9 @@ static void check_file(const char *path, const crnn_device_info *device)
     golden g;
     crnn_error err = {0};
     open_golden(&g, path);
-    crnn_device_config config = crnn_device_config_default();
+    crnn_device_config config = test_device();
+    if (config.kind != device->kind)
+        config.rnn_algo = "auto";
     config.kind = device->kind;
     config.threads = 2;
     crnn_model *model = crnn_model_new(

@@ -1,6 +1,8 @@
 /* The model: its gradients against finite differences, its state, its figures. */
 #include "support/cmocka.h"
 
+#include "support/device.h"
+
 #include <crnn/crnn.h>
 #include <math.h>
 #include <stdio.h>
@@ -10,8 +12,7 @@
 static crnn_model *make(crnn_model_sizes sizes, int32_t B, int32_t T, bool training)
 {
     crnn_error err = {0};
-    crnn_device_config device = crnn_device_config_default();
-    device.kind = CRNN_DEVICE_CPU;
+    crnn_device_config device = test_device();
     device.threads = 2;
     crnn_model *model = crnn_model_new(
         &(crnn_model_config){.sizes = sizes, .B = B, .T = T, .training = training, .seed = 3}, &device, &err);
@@ -295,8 +296,7 @@ static void a_model_larger_than_memory_is_refused_with_what_fits(void **state)
 {
     (void)state;
     crnn_error err = {0};
-    crnn_device_config device = crnn_device_config_default();
-    device.kind = CRNN_DEVICE_CPU;
+    crnn_device_config device = test_device();
     crnn_model_config config = {.sizes = {83, 256, 1024, 1, 0}, .B = 1 << 30, .T = 100, .training = true};
     assert_null(crnn_model_new(&config, &device, &err));
     assert_int_equal(err.status, CRNN_ERR_MEMORY);

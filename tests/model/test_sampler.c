@@ -1,6 +1,8 @@
 /* Writing text: the same seed writes the same, alone or among others, and from the whole prime. */
 #include "support/cmocka.h"
 
+#include "support/device.h"
+
 #include <crnn/crnn.h>
 #include <math.h>
 #include <stdlib.h>
@@ -23,8 +25,7 @@ static float *weights(void)
 static crnn_sampler *make(const float *w, int32_t count, const crnn_sample_options *options)
 {
     crnn_error err = {0};
-    crnn_device_config device = crnn_device_config_default();
-    device.kind = CRNN_DEVICE_CPU;
+    crnn_device_config device = test_device();
     crnn_sampler *sampler = crnn_sampler_new(&sizes, w, count, options, &device, &err);
     if (!sampler)
         fail_msg("%s", err.text);
@@ -114,8 +115,7 @@ static void the_probabilities_are_the_models(void **state)
     float *w = weights(), p[V], logits[V];
     crnn_sample_options options = crnn_sample_options_default();
     crnn_sampler *sampler = make(w, 1, &options);
-    crnn_device_config device = crnn_device_config_default();
-    device.kind = CRNN_DEVICE_CPU;
+    crnn_device_config device = test_device();
     crnn_model *model = crnn_model_new(&(crnn_model_config){.sizes = sizes, .B = 1, .T = 1}, &device, NULL);
     crnn_step_result result;
     const uint16_t prime[4] = {3, 1, 4, 1};

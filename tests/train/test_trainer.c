@@ -2,6 +2,7 @@
 
 #include "host/base/files.h"
 #include "host/base/memory.h"
+#include "support/device.h"
 #include "support/scratch.h"
 #include <crnn/crnn.h>
 #include <jansson.h>
@@ -46,7 +47,7 @@ static crnn_train_options tiny(void)
     o.epochs = 2;
     o.lr = 0.01F;
     o.keep = 0;
-    o.device.kind = CRNN_DEVICE_CPU;
+    o.device = test_device();
     o.device.threads = 1;
     return o;
 }
@@ -528,7 +529,8 @@ static void config_json_and_step_0_are_there_before_the_first_step(void **state)
     assert_int_equal(json_integer_value(json_object_get(options, "length")), 8);
     assert_string_equal(json_string_value(json_object_get(options, "batching")), "streams");
     assert_string_equal(json_string_value(json_object_get(config, "version")), crnn_version());
-    assert_string_equal(json_string_value(json_object_get(json_object_get(config, "device"), "kind")), "cpu");
+    assert_string_equal(json_string_value(json_object_get(json_object_get(config, "device"), "kind")),
+                        o.device.kind == CRNN_DEVICE_CUDA ? "cuda" : "cpu");
     json_decref(config);
     /* and nobody else gets in */
     assert_null(crnn_trainer_new(run, corpus, &o, NULL, &err));

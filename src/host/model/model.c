@@ -387,15 +387,16 @@ static void carry(crnn_model *model, const crnn_step_numbers *numbers)
     model->be->ops->carry(model->be, model->state, model->next_state, n, numbers);
 }
 
-bool crnn_model_record(crnn_model *model, crnn_record list)
+void crnn_model_record(crnn_model *model, crnn_record list, void (*ops)(crnn_model *model, void *user), void *user)
 {
-    return model->timing || model->be->ops->record(model->be, list);
-}
-
-void crnn_model_record_end(crnn_model *model, crnn_record list)
-{
-    if (!model->timing)
-        model->be->ops->record_end(model->be, list);
+    crnn_backend *be = model->be;
+    if (model->timing) {
+        ops(model, user);
+    } else if (be->ops->record(be, list)) {
+        do
+            ops(model, user);
+        while (!be->ops->record_end(be, list));
+    }
 }
 
 static crnn_status read_numbers(crnn_model *model, crnn_step_result *result, crnn_error *err)
@@ -421,8 +422,9 @@ static void upload_inputs(crnn_model *model, const crnn_update *u)
 }
 
 /* The whole step on x, y that are on the device. */
-static void train_step(crnn_model *model)
+static void train_step(crnn_model *model, void *unused)
 {
+    (void)unused;
     const crnn_backend_ops *ops = model->be->ops;
     int64_t TB = (int64_t)model->config.T * model->config.B;
     bool drop = model->config.sizes.dropout > 0;
@@ -436,6 +438,15 @@ static void train_step(crnn_model *model)
               model->arena[CRNN_GRADIENTS], model->floats, model->inputs, model->numbers);
     carry(model, model->numbers);
     book(model, OP_ADAM, 0);
+}
+
+/* The same on rows of the text that begin where starts says. */
+static void gather_and_train(crnn_model *model, void *unused)
+{
+    model->be->ops->gather(model->be, model->x, model->y, model->text, model->ids.width, model->starts, model->config.T,
+                           model->config.B);
+    book(model, OP_GATHER, 0);
+    train_step(model, unused);
 }
 
 crnn_update crnn_update_default(void)
@@ -456,12 +467,7 @@ crnn_status crnn_model_train(crnn_model *model, const int64_t *starts, const crn
     upload_inputs(model, update);
     model->be->ops->upload(model->be, model->starts, starts, (size_t)c->B * sizeof *starts);
     model->mark = now_seconds();
-    if (crnn_model_record(model, CRNN_RECORD_TRAIN)) {
-        model->be->ops->gather(model->be, model->x, model->y, model->text, model->ids.width, model->starts, c->T, c->B);
-        book(model, OP_GATHER, 0);
-        train_step(model);
-        crnn_model_record_end(model, CRNN_RECORD_TRAIN);
-    }
+    crnn_model_record(model, CRNN_RECORD_TRAIN, gather_and_train, NULL);
     return read_numbers(model, result, err);
 }
 
@@ -498,17 +504,23 @@ crnn_status crnn_model_train_ids(crnn_model *model, const uint16_t *x, const uin
     upload_ids(model, model->x, x);
     upload_ids(model, model->y, y);
     model->mark = now_seconds();
-    if (crnn_model_record(model, CRNN_RECORD_TRAIN_IDS)) {
-        train_step(model);
-        crnn_model_record_end(model, CRNN_RECORD_TRAIN_IDS);
-    }
+    crnn_model_record(model, CRNN_RECORD_TRAIN_IDS, train_step, NULL);
     return read_numbers(model, result, err);
 }
 
-void crnn_model_forward(crnn_model *model)
+void crnn_model_forward(crnn_model *model, void *unused)
 {
+    (void)unused;
     forward(model, false);
     carry(model, NULL);
+}
+
+static void forward_and_score(crnn_model *model, void *unused)
+{
+    int64_t TB = (int64_t)model->config.T * model->config.B;
+    crnn_model_forward(model, unused);
+    model->be->ops->softmax_xent(model->be, model->numbers, model->logits, model->y, TB, model->config.sizes.V, 0);
+    book(model, OP_LOSS, 0);
 }
 
 crnn_status crnn_model_eval_ids(crnn_model *model, const uint16_t *x, const uint16_t *y, crnn_step_result *result,
@@ -522,12 +534,7 @@ crnn_status crnn_model_eval_ids(crnn_model *model, const uint16_t *x, const uint
     upload_ids(model, model->x, x);
     upload_ids(model, model->y, y);
     model->mark = now_seconds();
-    if (crnn_model_record(model, CRNN_RECORD_EVALUATE)) {
-        crnn_model_forward(model);
-        model->be->ops->softmax_xent(model->be, model->numbers, model->logits, model->y, TB, c->sizes.V, 0);
-        book(model, OP_LOSS, 0);
-        crnn_model_record_end(model, CRNN_RECORD_EVALUATE);
-    }
+    crnn_model_record(model, CRNN_RECORD_EVALUATE, forward_and_score, NULL);
     if (logits) /* scale 0 has left them as they were */
         model->be->ops->download(model->be, logits, model->logits, (size_t)TB * (size_t)c->sizes.V * sizeof(float));
     status = read_numbers(model, result, err);

@@ -52,9 +52,8 @@ struct crnn_model {
 };
 
 /* Queues a forward pass without dropout: x on the device -> logits on the device, from and into the carried state. */
-void crnn_model_forward(crnn_model *model);
-/* record() of the backend, but where ops are timed, which cannot be where they are recorded. */
-bool crnn_model_record(crnn_model *model, crnn_record list);
-void crnn_model_record_end(crnn_model *model, crnn_record list);
+void crnn_model_forward(crnn_model *model, void *unused);
+/* record() of the backend around ops(model, user), but where ops are timed, which cannot be where they are recorded. */
+void crnn_model_record(crnn_model *model, crnn_record list, void (*ops)(crnn_model *model, void *user), void *user);
 
 #endif

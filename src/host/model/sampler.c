@@ -90,10 +90,7 @@ crnn_status crnn_sampler_prime(crnn_sampler *sampler, const uint16_t *ids, int64
         for (int32_t k = 0; k < sampler->count; k++)
             sampler->ids[k] = ids[i];
         be->ops->upload(be, model->x, sampler->ids, (size_t)sampler->count * sizeof *sampler->ids);
-        if (crnn_model_record(model, CRNN_RECORD_FORWARD)) {
-            crnn_model_forward(model);
-            crnn_model_record_end(model, CRNN_RECORD_FORWARD);
-        }
+        crnn_model_record(model, CRNN_RECORD_FORWARD, crnn_model_forward, NULL);
         sampler->primed = true;
     }
     return be->ops->sync(be, err);
@@ -120,17 +117,14 @@ crnn_status crnn_sampler_probabilities(crnn_sampler *sampler, float *p, crnn_err
 }
 
 /* Queues the draw of one character of each text, and its way through the model. */
-static void write_one(crnn_sampler *sampler)
+static void write_one(crnn_model *model, void *user)
 {
-    crnn_model *model = sampler->model;
+    const crnn_sampler *sampler = user;
     crnn_backend *be = model->be;
-    if (!crnn_model_record(model, CRNN_RECORD_WRITE))
-        return;
     be->ops->probabilities(be, sampler->p, model->logits, sampler->count, sampler->V, &sampler->options);
     be->ops->pick(be, model->x, sampler->written, sampler->next_draw, sampler->p, sampler->count, sampler->V, RING,
                   sampler->options.seed);
-    crnn_model_forward(model);
-    crnn_model_record_end(model, CRNN_RECORD_WRITE);
+    crnn_model_forward(model, NULL);
 }
 
 crnn_status crnn_sampler_write(crnn_sampler *sampler, uint16_t *ids, int64_t n, crnn_error *err)
@@ -141,7 +135,7 @@ crnn_status crnn_sampler_write(crnn_sampler *sampler, uint16_t *ids, int64_t n, 
         int64_t first = sampler->drawn % RING, some = n < RING - first ? n : RING - first,
                 values = some * sampler->count;
         for (int64_t i = 0; i < some; i++)
-            write_one(sampler);
+            crnn_model_record(sampler->model, CRNN_RECORD_WRITE, write_one, sampler);
         be->ops->download(be, ids, sampler->written + first * sampler->count, (size_t)values * sizeof *ids);
         status = be->ops->sync(be, err);
         sampler->drawn += some;

@@ -111,9 +111,10 @@ static bool cpu_record(crnn_backend *be, crnn_record list)
     return true;
 }
 
-static void cpu_record_end(crnn_backend *be, crnn_record list)
+static bool cpu_record_end(crnn_backend *be, crnn_record list)
 {
     (void)be, (void)list;
+    return true;
 }
 
 static void cpu_close(crnn_backend *be)

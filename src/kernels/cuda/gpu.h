@@ -54,6 +54,13 @@ static inline cudaError_t gpu_launch(const char *name, dim3 g, dim3 b, size_t sm
 #define LAUNCH(k, g, b, smem, st, ...) gpu_launch(#k, g, b, smem, st, false, k, __VA_ARGS__)
 #define LAUNCH_COOP(k, g, b, smem, st, ...) gpu_launch(#k, g, b, smem, st, true, k, __VA_ARGS__)
 
+// Blocks for n pieces of work, threads a block: enough to fill any GPU; where there is more work, threads take several pieces.
+static inline unsigned gpu_blocks(int64_t n, int threads)
+{
+    const int64_t most = 8192, blocks = (n + threads - 1) / threads;
+    return static_cast<unsigned>(blocks < most ? blocks : most);
+}
+
 // Operations without a CUDA C++ spelling: inline PTX for the GPU, functions of the simulator otherwise.
 namespace gpu
 {

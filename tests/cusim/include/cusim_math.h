@@ -20,6 +20,8 @@ unsigned ld_acquire(const unsigned *p);
 void st_release(unsigned *p, unsigned v);
 } // namespace cusim
 
+using std::isfinite; // global in CUDA
+
 inline float __expf(float x)
 {
     return expf(x);
@@ -35,6 +37,26 @@ inline float __fdividef(float a, float b)
 inline float __frcp_rn(float a)
 {
     return 1.0f / a;
+}
+inline float __fadd_rn(float a, float b)
+{
+    return a + b;
+}
+inline float __fsub_rn(float a, float b)
+{
+    return a - b;
+}
+inline float __fmul_rn(float a, float b)
+{
+    return a * b;
+}
+inline float __fdiv_rn(float a, float b)
+{
+    return a / b;
+}
+inline float __fsqrt_rn(float a)
+{
+    return sqrtf(a);
 }
 inline float rsqrtf(float a)
 {

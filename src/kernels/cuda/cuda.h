@@ -1,0 +1,126 @@
+/* cuda.h - what the files of the CUDA backend share: the backend itself, its latch, its memory and its products.
+ *
+ * One device, one stream: ops queue their work there in order. Every op begins with crnn_cuda_begin, which refuses after a failure. Calls of
+ * the runtime and of the libraries go through crnn_cuda_ok, crnn_cublas_ok and crnn_cudnn_ok, which latch what fails. The device reports a
+ * fault when something waits for it, so the op named then is the last one queued.
+ */
+#ifndef CRNN_KERNELS_CUDA_CUDA_H
+#define CRNN_KERNELS_CUDA_CUDA_H
+
+#include "kernels/backend.h"
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/libraries.h"
+#include <cuda_runtime_api.h>
+
+typedef struct crnn_cuda_block crnn_cuda_block;
+typedef struct crnn_cuda_product crnn_cuda_product;
+
+/* A list of ops on its way to one graph: issued once as it is, so that libraries are warm, then captured, then replayed. */
+typedef struct {
+    enum { CRNN_LIST_COLD, CRNN_LIST_WARM, CRNN_LIST_READY, CRNN_LIST_UNFIT } state;
+    cudaGraphExec_t graph;
+} crnn_cuda_list;
+
+typedef struct {
+    crnn_backend base;
+    crnn_device_config config;
+    crnn_gpu_libraries lib;
+    cudaStream_t stream;
+    cublasLtHandle_t lt;
+    cudnnHandle_t dnn;
+    const char *op;     /* the op now running, for the message of a failure */
+    crnn_error failure; /* the first since the last sync; status CRNN_OK: none */
+
+    crnn_cuda_block *blocks; /* all device memory, with its sizes */
+    int64_t memory;          /* bytes of them */
+    void *workspace;         /* scratch of the libraries; ops run one after the other, so one serves all */
+    size_t workspace_bytes;
+    crnn_gpu_partial *partials;
+    char *staging; /* pinned host memory that uploads pass through, so that their source may change at once */
+    size_t staged; /* bytes of it that the stream may still read */
+
+    crnn_cuda_product *products; /* made at first use, kept */
+    crnn_gru *layers;            /* all layers, so that a write to weights makes what they prepared stale */
+    crnn_cuda_list lists[CRNN_RECORDS];
+    bool capturing;
+} crnn_cuda;
+
+static inline crnn_cuda *crnn_cuda_of(crnn_backend *be)
+{
+    return (crnn_cuda *)be;
+}
+
+/* False when a failure is latched: the op does nothing. */
+bool crnn_cuda_begin(crnn_cuda *cuda, const char *op);
+/* Latches a failure of the running op. */
+void crnn_cuda_failed(crnn_cuda *cuda, crnn_status status, const char *what);
+/* Whether a call succeeded; else its failure is latched. */
+bool crnn_cuda_ok(crnn_cuda *cuda, cudaError_t error);
+bool crnn_cublas_ok(crnn_cuda *cuda, cublasStatus_t status);
+bool crnn_cudnn_ok(crnn_cuda *cuda, cudnnStatus_t status);
+
+/* Device memory: zeroed, 256-byte aligned, counted. NULL latches. free takes NULL. */
+void *crnn_cuda_alloc(crnn_backend *be, size_t bytes);
+void crnn_cuda_free(crnn_backend *be, void *device);
+/* rows * columns items, checked. */
+void *crnn_cuda_alloc_items(crnn_cuda *cuda, int64_t rows, int64_t columns, size_t item);
+/* Makes the workspace at least so large; not within a list. */
+void crnn_cuda_need_workspace(crnn_cuda *cuda, size_t bytes);
+/* [bytes] at device were written: what layers prepared from weights there is stale. */
+void crnn_cuda_touched(crnn_cuda *cuda, const void *device, size_t bytes);
+/* Forgets every recorded list: they hold addresses, and what layers had prepared. */
+void crnn_cuda_forget_lists(crnn_cuda *cuda);
+
+/* product.c: row-major C [M,N] = op(A) [M,K] op(B) [K,N] (+ C, or + bias [N] on every row) by cuBLASLt, in the precision of the backend:
+ * fp32 exact; tf32 and bf16 round float factors to tf32. bf16 factors are given as such. Sums are float32. */
+typedef struct {
+    int64_t M, N, K;
+    int64_t lda, ldb, ldc; /* items from row to row as stored */
+    bool transpose_a, transpose_b;
+    bool bf16;       /* A and B hold bfloat16 */
+    bool accumulate; /* C is added to */
+} crnn_cuda_product_shape;
+void crnn_cuda_multiply(crnn_cuda *cuda, const crnn_cuda_product_shape *shape, float *C, const void *A, const void *B,
+                        const float *bias /* [N] or NULL */);
+void crnn_cuda_products_free(crnn_cuda *cuda);
+double crnn_cuda_peak_rate(crnn_backend *be);
+
+/* gru.c: the ways to compute a recurrent layer, each behind this table; rnn_algo chooses. */
+typedef struct {
+    crnn_gru *(*make)(crnn_cuda *cuda, const crnn_gru_shape *shape); /* NULL latches */
+    void (*free)(crnn_gru *g);
+    int64_t (*params)(const crnn_gru *g);
+    void (*pack)(crnn_gru *g, float *w, const float *kernel, const float *recurrent, const float *bias);
+    void (*unpack)(crnn_gru *g, float *kernel, float *recurrent, float *bias, const float *w);
+    /* Whatever can be computed once for each value of the weights; called before forward where they may have changed. */
+    void (*prepare)(crnn_gru *g, const crnn_gru_input *in, const float *w);
+    void (*forward)(crnn_gru *g, float *hs, const crnn_gru_input *in, const float *h_first, const float *w);
+    void (*backward)(crnn_gru *g, float *din, float *dw, const float *dhs, const float *hs, const crnn_gru_input *in,
+                     const float *h_first, const float *w);
+    double (*flop)(const crnn_gru *g, bool backward);
+} crnn_gru_way;
+
+/* What every layer begins with. */
+struct crnn_gru {
+    const crnn_gru_way *way;
+    crnn_cuda *cuda;
+    crnn_gru *next;
+    crnn_gru_shape s;
+    const float *seen_w, *seen_embeddings; /* what a layer that only reads prepared from; NULL: stale */
+};
+extern const crnn_gru_way crnn_gru_cudnn, crnn_gru_loop;
+/* CRNN_ERR_ARGUMENT, with the list of names, where config asks for a way that there is not. */
+crnn_status crnn_cuda_check_algo(const crnn_device_config *config, crnn_error *err);
+/* The gru ops of the table, but for flop. */
+crnn_gru *crnn_cuda_gru_new(crnn_backend *be, const crnn_gru_shape *shape);
+void crnn_cuda_gru_free(crnn_gru *g);
+int64_t crnn_cuda_gru_params(const crnn_gru *g);
+void crnn_cuda_gru_pack(crnn_gru *g, float *w, const float *kernel, const float *recurrent, const float *bias);
+void crnn_cuda_gru_unpack(crnn_gru *g, float *kernel, float *recurrent, float *bias, const float *w);
+void crnn_cuda_gru_forward(crnn_gru *g, float *hs, float *h_last, const crnn_gru_input *in, const float *h_first,
+                           const float *w);
+void crnn_cuda_gru_backward(crnn_gru *g, float *din, float *dw, const float *dhs, const float *hs,
+                            const crnn_gru_input *in, const float *h_first, const float *w);
+double crnn_cuda_gru_flop(const crnn_gru *g, bool backward);
+
+#endif

@@ -1,0 +1,76 @@
+// gates.cu - the gates of one time step, forward and backward (docs/MODEL.md), between two products.
+#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/kernels.h"
+
+constexpr int THREADS = 128;
+
+__device__ static float sigmoid(float x)
+{
+    return 1.0f / (1.0f + expf(-x));
+}
+
+__device__ static uint16_t bf16_bits(float x)
+{
+    return __bfloat16_as_ushort(__float2bfloat16_rn(x));
+}
+
+// One thread, one unit of one row.
+__global__ void __launch_bounds__(THREADS, 1) gates_forward(const __grid_constant__ crnn_gates g)
+{
+    const int j = blockIdx.y * THREADS + threadIdx.x, b = blockIdx.x, H = g.H;
+    if (j >= H)
+        return;
+    float *keep = g.keep + b * g.ldk + j;
+    const float *hp = g.hp + static_cast<int64_t>(b) * 3 * H + j, *b1 = g.b1 + j;
+    const float *xp = g.xp + (g.tokens ? g.tokens[b] : b) * g.ldx + j;
+    const float n_h = hp[0] + b1[0];
+    const float z = sigmoid(xp[0] + (hp[H] + b1[H]));
+    const float r = sigmoid(xp[H] + (hp[2 * H] + b1[2 * H]));
+    const float n = tanhf(xp[2 * H] + r * n_h);
+    const int64_t at = static_cast<int64_t>(b) * H + j;
+    const float h = z * g.h_prev[at] + (1.0f - z) * n;
+    keep[0] = n_h;
+    keep[H] = z;
+    keep[2 * H] = r;
+    keep[3 * H] = n;
+    g.h[at] = h;
+    if (g.h16)
+        g.h16[at] = bf16_bits(h);
+}
+
+cudaError_t crnn_launch_gates(const crnn_gates *gates, cudaStream_t stream)
+{
+    const dim3 grid(static_cast<unsigned>(gates->B), static_cast<unsigned>((gates->H + THREADS - 1) / THREADS));
+    return LAUNCH(gates_forward, grid, THREADS, 0, stream, *gates);
+}
+
+__global__ void __launch_bounds__(THREADS, 1) gates_backward(const __grid_constant__ crnn_gates_backward g)
+{
+    const int j = blockIdx.y * THREADS + threadIdx.x, b = blockIdx.x, H = g.H;
+    if (j >= H)
+        return;
+    float *keep = g.keep + b * g.ldk + j;
+    const int64_t at = static_cast<int64_t>(b) * H + j;
+    const float n_h = keep[0], z = keep[H], r = keep[2 * H], n = keep[3 * H];
+    const float d = g.dhs[at] + (g.last ? 0.0f : g.dh[at] + g.back[at]);
+    const float dn = d * (1.0f - z) * (1.0f - n * n);
+    const float dz = d * (g.h_prev[at] - n) * z * (1.0f - z);
+    const float dr = dn * n_h * r * (1.0f - r);
+    keep[0] = dn * r;
+    keep[H] = dz;
+    keep[2 * H] = dr;
+    keep[3 * H] = dn;
+    g.dh[at] = d * z;
+    if (g.d16) {
+        uint16_t *d16 = g.d16 + static_cast<int64_t>(b) * 3 * H + j;
+        d16[0] = bf16_bits(dn * r);
+        d16[H] = bf16_bits(dz);
+        d16[2 * H] = bf16_bits(dr);
+    }
+}
+
+cudaError_t crnn_launch_gates_backward(const crnn_gates_backward *gates, cudaStream_t stream)
+{
+    const dim3 grid(static_cast<unsigned>(gates->B), static_cast<unsigned>((gates->H + THREADS - 1) / THREADS));
+    return LAUNCH(gates_backward, grid, THREADS, 0, stream, *gates);
+}

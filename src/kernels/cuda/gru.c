@@ -1,0 +1,123 @@
+/* gru.c - a recurrent layer: which of the ways computes it, and what all of them share. */
+#include "kernels/cuda/cuda.h"
+#include <string.h>
+
+static const struct {
+    const char *name;
+    const crnn_gru_way *way;
+} ways[] = {
+    {"auto", &crnn_gru_cudnn},
+    {"cudnn", &crnn_gru_cudnn},
+    {"cudnn-persist-static", &crnn_gru_cudnn},
+    {"cudnn-persist-dynamic", &crnn_gru_cudnn},
+    {"cudnn-persist-small", &crnn_gru_cudnn},
+    {"loop", &crnn_gru_loop},
+};
+
+static const crnn_gru_way *find_way(const char *name)
+{
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+        if (!name || strcmp(ways[i].name, name) == 0)
+            return ways[i].way;
+    return NULL;
+}
+
+crnn_status crnn_cuda_check_algo(const crnn_device_config *config, crnn_error *err)
+{
+    if (find_way(config->rnn_algo))
+        return CRNN_OK;
+    return crnn_fail(err, CRNN_ERR_ARGUMENT,
+                     "unknown --rnn-algo for a CUDA GPU; it knows: auto, cudnn, cudnn-persist-static, "
+                     "cudnn-persist-dynamic, cudnn-persist-small, loop");
+}
+
+/* Whether the states and the weights alone could ever fit, before anything is multiplied in integers. */
+static bool could_fit(crnn_cuda *cuda, const crnn_gru_shape *s)
+{
+    size_t left = 0, total = 0;
+    double width = (double)s->I + s->H, need = 4.0 * s->T * s->B * width + 12.0 * s->H * width;
+    if (!crnn_cuda_ok(cuda, cudaMemGetInfo(&left, &total)))
+        return false;
+    if (need <= (double)total)
+        return true;
+    crnn_cuda_failed(cuda, CRNN_ERR_MEMORY, "a layer of this size is larger than the GPU's memory");
+    return false;
+}
+
+crnn_gru *crnn_cuda_gru_new(crnn_backend *be, const crnn_gru_shape *shape)
+{
+    crnn_cuda *cuda = crnn_cuda_of(be);
+    if (!crnn_cuda_begin(cuda, "gru_new") || !could_fit(cuda, shape))
+        return NULL;
+    const crnn_gru_way *way = find_way(cuda->config.rnn_algo);
+    crnn_gru *g = way->make(cuda, shape);
+    if (!g)
+        return NULL;
+    g->next = cuda->layers;
+    cuda->layers = g;
+    if (cuda->failure.status) { /* in part only */
+        crnn_cuda_gru_free(g);
+        return NULL;
+    }
+    return g;
+}
+
+void crnn_cuda_gru_free(crnn_gru *g)
+{
+    if (!g)
+        return;
+    crnn_gru **link = &g->cuda->layers;
+    while (*link != g)
+        link = &(*link)->next;
+    *link = g->next;
+    g->way->free(g);
+}
+
+int64_t crnn_cuda_gru_params(const crnn_gru *g)
+{
+    return g->way->params(g);
+}
+
+void crnn_cuda_gru_pack(crnn_gru *g, float *w, const float *kernel, const float *recurrent, const float *bias)
+{
+    if (!crnn_cuda_begin(g->cuda, "gru_pack"))
+        return;
+    crnn_cuda_touched(g->cuda, w, (size_t)crnn_cuda_gru_params(g) * sizeof *w);
+    g->way->pack(g, w, kernel, recurrent, bias);
+}
+
+void crnn_cuda_gru_unpack(crnn_gru *g, float *kernel, float *recurrent, float *bias, const float *w)
+{
+    if (crnn_cuda_begin(g->cuda, "gru_unpack"))
+        g->way->unpack(g, kernel, recurrent, bias, w);
+}
+
+void crnn_cuda_gru_forward(crnn_gru *g, float *hs, float *h_last, const crnn_gru_input *in, const float *h_first,
+                           const float *w)
+{
+    crnn_cuda *cuda = g->cuda;
+    size_t one = (size_t)g->s.B * (size_t)g->s.H;
+    const float *last = hs + ((size_t)g->s.T - 1) * one;
+    if (!crnn_cuda_begin(cuda, "gru_forward"))
+        return;
+    if (g->s.training || g->seen_w != w || g->seen_embeddings != in->embeddings) {
+        g->way->prepare(g, in, w);
+        g->seen_w = g->s.training ? NULL : w;
+        g->seen_embeddings = in->embeddings;
+    }
+    g->way->forward(g, hs, in, h_first, w);
+    if (h_last != last)
+        crnn_cuda_ok(cuda, cudaMemcpyAsync(h_last, last, one * sizeof *hs, cudaMemcpyDeviceToDevice, cuda->stream));
+}
+
+void crnn_cuda_gru_backward(crnn_gru *g, float *din, float *dw, const float *dhs, const float *hs,
+                            const crnn_gru_input *in, const float *h_first, const float *w)
+{
+    if (crnn_cuda_begin(g->cuda, "gru_backward"))
+        g->way->backward(g, din, dw, dhs, hs, in, h_first, w);
+}
+
+double crnn_cuda_gru_flop(const crnn_gru *g, bool backward)
+{
+    return g->way->flop(g, backward);
+}

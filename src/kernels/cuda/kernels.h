@@ -1,0 +1,101 @@
+/* kernels.h - every kernel of the CUDA backend, reached through one C launcher each.
+ *
+ * A launcher queues its kernels on the stream and returns the status of the launch. Every pointer is device memory that lives until the
+ * stream has passed. Maths and meanings stand at the ops of kernels/backend.h; here stand shapes and what differs. No float atomics: the
+ * order of every sum depends on sizes alone. n and rows may exceed 2^31; V, E, H do not.
+ */
+#ifndef CRNN_KERNELS_CUDA_KERNELS_H
+#define CRNN_KERNELS_CUDA_KERNELS_H
+
+#include "kernels/backend.h"
+#include <cuda_runtime_api.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Blocks whose partial sums one more block adds up, in order. */
+enum { CRNN_GPU_PARTIALS = 512 };
+typedef struct {
+    double sum;
+    int64_t positions, hits;
+} crnn_gpu_partial;
+
+/* tokens.cu */
+cudaError_t crnn_launch_gather(uint16_t *x /* [T,B] */, uint16_t *y /* [T,B] */, const void *ids, int32_t width,
+                               const int64_t *starts /* [B] */, int32_t T, int32_t B, cudaStream_t stream);
+cudaError_t crnn_launch_embed(float *y /* [n,E] */, const uint16_t *tokens /* [n] */, const float *table /* [V,E] */,
+                              int64_t n, int32_t E, cudaStream_t stream);
+/* dtable[v] = sum of dy[i] over i with tokens[i] = v, in order of i; rows of dy are ld floats apart. */
+cudaError_t crnn_launch_sum_by_token(float *dtable /* [V,E] */, const float *dy /* [n,ld] */, int64_t ld,
+                                     const uint16_t *tokens /* [n] */, int64_t n, int32_t V, int32_t E,
+                                     cudaStream_t stream);
+
+/* loss.cu. partials: [CRNN_GPU_PARTIALS] scratch. */
+cudaError_t crnn_launch_softmax_xent(crnn_step_numbers *numbers, float *z /* [n,V] */, const uint16_t *y /* [n] */,
+                                     int64_t n, int32_t V, float scale, crnn_gpu_partial *partials,
+                                     cudaStream_t stream);
+
+/* update.cu */
+cudaError_t crnn_launch_norm(crnn_step_numbers *numbers, const float *g, int64_t n, crnn_gpu_partial *partials,
+                             cudaStream_t stream);
+cudaError_t crnn_launch_adam(float *w, float *m, float *v, const float *g, int64_t n, const crnn_step_inputs *inputs,
+                             const crnn_step_numbers *numbers, cudaStream_t stream);
+cudaError_t crnn_launch_carry(float *to, const float *from, int64_t n, const crnn_step_numbers *numbers,
+                              cudaStream_t stream);
+
+/* dropout.cu */
+cudaError_t crnn_launch_dropout(float *y, const float *x, int64_t n, float p, uint64_t seed,
+                                const crnn_step_inputs *inputs, int32_t layer, cudaStream_t stream);
+
+/* rows.cu */
+/* y[j] = sum of x[i,j] over i. */
+cudaError_t crnn_launch_column_sums(float *y /* [columns] */, const float *x /* [rows,ld] */, int64_t ld, int64_t rows,
+                                    int32_t columns, cudaStream_t stream);
+/* x[i,j] += b[j]. */
+cudaError_t crnn_launch_add_bias(float *x /* [rows,ld] */, int64_t ld, const float *b /* [columns] */, int64_t rows,
+                                 int32_t columns, cudaStream_t stream);
+/* To bfloat16, rounded to nearest even, and back. */
+cudaError_t crnn_launch_to_bf16(uint16_t *to, const float *from, int64_t n, cudaStream_t stream);
+cudaError_t crnn_launch_from_bf16(float *to, const uint16_t *from, int64_t n, cudaStream_t stream);
+
+/* gates.cu: what stands between the products of two time steps of a recurrent layer. keep holds four parts of H floats a row. */
+typedef struct {
+    float *h;        /* [B,H] out */
+    uint16_t *h16;   /* [B,H] out, the same in bfloat16, or NULL */
+    float *keep;     /* [B,ldk] out: n_h, z, r, n, with n_h = h Rn + b1n */
+    const float *hp; /* [B,3H] h_prev R, parts n, z, r */
+    const float *b1; /* [3H], parts n, z, r */
+    const float *
+        xp; /* rows of z, r, n, ldx apart: x K + b0 of each row; or, where tokens are given, of each character. May lie in keep. */
+    const uint16_t *tokens; /* [B] or NULL */
+    const float *h_prev;    /* [B,H] */
+    int64_t ldk, ldx;
+    int32_t B, H;
+} crnn_gates;
+cudaError_t crnn_launch_gates(const crnn_gates *gates, cudaStream_t stream);
+
+typedef struct {
+    float *dh;           /* [B,H] in: what came past z from the step after; out: what passes z here */
+    float *keep;         /* [B,ldk] in: n_h, z, r, n; out: dn_h, dz, dr, dn */
+    uint16_t *d16;       /* [B,3H] out: parts 0 to 2 of it in bfloat16, or NULL */
+    const float *back;   /* [B,H] what came back through R */
+    const float *dhs;    /* [B,H] */
+    const float *h_prev; /* [B,H] */
+    bool last;           /* the last time step: nothing comes from a later one, dh and back are not read */
+    int64_t ldk;
+    int32_t B, H;
+} crnn_gates_backward;
+cudaError_t crnn_launch_gates_backward(const crnn_gates_backward *gates, cudaStream_t stream);
+
+/* sample.cu */
+cudaError_t crnn_launch_probabilities(float *p /* [n,V] */, const float *z /* [n,V] */, int64_t n, int32_t V,
+                                      const crnn_sample_options *options, cudaStream_t stream);
+cudaError_t crnn_launch_pick(uint16_t *ids /* [n] */, uint16_t *written /* [ring,n] */, uint64_t *drawn /* [1] */,
+                             const float *p /* [n,V] */, int64_t n, int32_t V, int32_t ring, uint64_t seed,
+                             cudaStream_t stream);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
