@@ -479,8 +479,11 @@ static void scales_are_powers_of_two(void **state)
     assert_float_equal(crnn_persist_scale(CRNN_PERSIST_SPLIT, 6400), 16 * 8192, 0);
 }
 
-int main(void)
+/* One argument: run only the tests whose names it matches. */
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bf16_matches_plain_loops),
         cmocka_unit_test(fp16_matches_plain_loops),

@@ -106,7 +106,7 @@ static __device__ __forceinline__ void await(const Exchange &x, int chunk, int f
                 break;
             }
     }
-    __syncwarp();
+    __syncwarp(); // all lanes may read
 }
 
 static __device__ __forceinline__ uint4 *slot_of(const Exchange &x, int parity, int chunk, int parts)

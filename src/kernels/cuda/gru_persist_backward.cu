@@ -107,7 +107,7 @@ template <class F, int TILES, int RESIDENT> struct Block {
         float sum[TILES][2][4] = {};
         product.run(sum, w);
         leave<L, 1, UNITS>(sh.partial, sum);
-        __syncthreads();
+        __syncthreads(); // all shares are there
     }
     struct Gates {
         float2 dn_h, dz, dr, dn;
@@ -166,7 +166,7 @@ template <class F, int TILES, int RESIDENT> struct Block {
     {
         Gates g = {}; // an owner of nothing stores nothing of it
         compute(g, t, chunk, parity);
-        __syncthreads();
+        __syncthreads(); // all of it is written
         if (t && gpu::thread_again() == 0)
             gpu::st_release(exchange().flags + chunk * p.plan.slices + blockIdx.x,
                             base + static_cast<unsigned>(p.a.T - t));

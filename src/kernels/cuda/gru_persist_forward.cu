@@ -133,7 +133,7 @@ template <class F, int TILES, int RESIDENT> struct Block {
     {
         Gates g = {}; // an owner of nothing stores nothing of it
         compute(g, t, chunk, parity);
-        __syncthreads();
+        __syncthreads(); // all of it is written
         if (t + 1 < p.a.T && gpu::thread_again() == 0)
             gpu::st_release(exchange().flags + chunk * p.plan.slices + blockIdx.x, base + static_cast<unsigned>(t) + 2);
         store(g, t, chunk);
