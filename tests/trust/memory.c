@@ -1,9 +1,10 @@
 /* Preloaded into the program under test: lets one of its allocations fail.
  *
- * Ours are those that the program's own code asks for, by itself or through the C library, Jansson, OpenSSL and utf8proc; those of oneDNN,
- * OpenMP, the C++ library and the loader go by. Environment:
- *   TRUST_LOG  file to append to
- *   TRUST_NTH  the allocation that fails, from 1
+ * Ours are those that the program's own code asks for, by itself or through the C library, Jansson and utf8proc, and where that is asked for those
+ * of OpenSSL, which makes thousands when it is first used; those of oneDNN, OpenMP, the C++ library and the loader go by. Environment:
+ *   TRUST_LOG     file to append to
+ *   TRUST_NTH     the allocation that fails, from 1
+ *   TRUST_CRYPTO  those of OpenSSL count too
  */
 #include "trust/ours.h"
 #include "trust/record.h"
@@ -23,6 +24,7 @@ static void *(*next_malloc)(size_t), *(*next_calloc)(size_t, size_t), *(*next_re
 static void *(*next_aligned)(size_t, size_t);
 static void (*next_free)(void *);
 static long planned; /* 0: none */
+static bool with_crypto;
 static atomic_long asked;
 static int log_fd = -1;
 static __thread int inside __attribute__((tls_model("initial-exec")));
@@ -69,6 +71,12 @@ __attribute__((constructor)) static void begin(void)
     if (file)
         log_fd = open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     planned = nth ? atol(nth) : 0;
+    with_crypto = getenv("TRUST_CRYPTO") != NULL;
+}
+
+static bool counts(object_kind kind)
+{
+    return kind == OBJECT_PROGRAM || kind == OBJECT_HELPER || (kind == OBJECT_CRYPTO && with_crypto);
 }
 
 /* Who asked: where it was the C library, who called that. */
@@ -77,13 +85,13 @@ static bool is_ours(const void *caller)
     void *frames[32];
     object_kind kind = object_of(caller);
     if (kind != OBJECT_LIBC)
-        return kind != OBJECT_OTHER;
+        return counts(kind);
     inside++;
     int count = backtrace(frames, 32);
     inside--;
     for (int i = 0; i < count; i++)
         if ((kind = object_of(frames[i])) != OBJECT_LIBC)
-            return kind != OBJECT_OTHER;
+            return counts(kind);
     return false;
 }
 

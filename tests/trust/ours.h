@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-typedef enum { OBJECT_OTHER, OBJECT_PROGRAM, OBJECT_HELPER, OBJECT_LIBC } object_kind;
+typedef enum { OBJECT_OTHER, OBJECT_PROGRAM, OBJECT_HELPER, OBJECT_CRYPTO, OBJECT_LIBC } object_kind;
 
 typedef struct {
     uintptr_t begin, end;
@@ -20,12 +20,12 @@ static int range_count;
 
 static inline object_kind kind_of_object(const char *name, int index)
 {
-    static const char *const helpers[] = {"libjansson.", "libcrypto.", "libutf8proc."};
     if (index == 0)
         return OBJECT_PROGRAM;
-    for (int i = 0; i < 3; i++)
-        if (strstr(name, helpers[i]))
-            return OBJECT_HELPER;
+    if (strstr(name, "libjansson.") || strstr(name, "libutf8proc."))
+        return OBJECT_HELPER;
+    if (strstr(name, "libcrypto."))
+        return OBJECT_CRYPTO;
     return strstr(name, "/libc.so") || strstr(name, "crnn-trust-") ? OBJECT_LIBC : OBJECT_OTHER;
 }
 

@@ -88,7 +88,7 @@ static void give_up(const char *what)
     exit(1);
 }
 
-static double now_seconds(void)
+double trust_now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -124,6 +124,8 @@ static void set_environment(const trial *t, const char *dir, const char *log)
         setenv("TRUST_ROOT", t->root, 1);
     if (t->allocation) {
         setenv("TRUST_NTH", number, 1);
+        if (t->crypto)
+            setenv("TRUST_CRYPTO", "yes", 1);
         setenv("LD_PRELOAD", memory ? memory : "", 1);
     } else if (t->plan || t->root) {
         setenv("LD_PRELOAD", calls ? calls : "", 1);
@@ -164,7 +166,7 @@ void trial_start(trial *t, const char *dir, const char *const *arguments)
 {
     trial_free(t);
     choose_log();
-    t->seconds = now_seconds();
+    t->seconds = trust_now();
     t->pid = fork();
     if (t->pid < 0)
         give_up("fork");
@@ -199,7 +201,7 @@ void trial_wait(trial *t)
     crnn_error err = {CRNN_OK, ""};
     if (waitpid(t->pid, &status, 0) != t->pid)
         give_up("waitpid");
-    t->seconds = now_seconds() - t->seconds;
+    t->seconds = trust_now() - t->seconds;
     t->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     t->log = crnn_read_file(log_path, (int64_t)1 << 32, &t->log_size, &err);
     if (!t->log)

@@ -14,6 +14,7 @@
 bool trust_long(void);
 /* The one or the other, by tier. */
 long trust_pick(long in_short, long in_long);
+double trust_now(void); /* seconds of a steady clock */
 /* Draws from 0..n-1; the same sequence in every run of a test. */
 uint64_t trust_random(uint64_t n);
 
@@ -37,6 +38,7 @@ void tally_note(const char *promise, const char *format, ...) __attribute__((for
 typedef struct {
     const char *plan;  /* of calls.c, or NULL */
     long allocation;   /* the one that fails; 0: none */
+    bool crypto;       /* allocations of OpenSSL count too */
     const char *root;  /* what happens below it is recorded; NULL: nothing */
     long file_limit;   /* RLIMIT_FSIZE in bytes; 0: none */
     const char *under; /* command that the program runs under; NULL: none */

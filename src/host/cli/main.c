@@ -1,5 +1,7 @@
 /* crnn-gpu: the table of commands. */
 #include "host/cli/cli.h"
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,6 +58,22 @@ static bool is_help(const char *word)
     return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0;
 }
 
+/* What was printed but could not be written, on a full disk say, must not end as if all were well. A reader that had enough is none of our
+ * concern. */
+static int check_output(int status)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    bool failed = ferror(stdout) != 0;
+    errno = 0;
+    failed = fflush(stdout) != 0 || failed;
+    int number = errno;
+    if (!failed || (poll(&out, 1, 0) == 1 && (out.revents & POLLERR)))
+        return status;
+    fprintf(stderr, "crnn-gpu: not all could be written to standard output%s%s\n", number ? ": " : "",
+            number ? strerror(number) : "");
+    return status == EXIT_DONE ? EXIT_FAILED : status;
+}
+
 int main(int argc, char **argv)
 {
     const char *names[COMMANDS];
@@ -63,11 +81,11 @@ int main(int argc, char **argv)
     signal(SIGXFSZ, SIG_IGN); /* a file too large is then an error of write, which is told */
     if (argc < 2 || (argc == 2 && is_help(argv[1]))) {
         print_help();
-        return argc < 2 ? EXIT_USAGE : EXIT_DONE;
+        return check_output(argc < 2 ? EXIT_USAGE : EXIT_DONE);
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("crnn-gpu %s\n", crnn_version());
-        return EXIT_DONE;
+        return check_output(EXIT_DONE);
     }
     char *help[] = {argv[0], argc > 2 ? argv[2] : argv[1], "--help"};
     if (is_help(argv[1])) { /* help COMMAND */
@@ -77,7 +95,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < COMMANDS; i++) {
         names[i] = commands[i].name;
         if (strcmp(argv[1], commands[i].name) == 0)
-            return commands[i].run(argc - 2, argv + 2);
+            return check_output(commands[i].run(argc - 2, argv + 2));
     }
     const char *near = opt_nearest(argv[1], names, COMMANDS);
     char word[CLI_WORD];
