@@ -75,8 +75,9 @@ static void check_polite_stop(int number, int status, const char *out)
     program_wait(&run);
     if (run.status != status)
         fail_msg("status %d, not %d: %s", run.status, status, run.err);
-    snprintf(again, sizeof again, "Go on with:\n  crnn-gpu train --resume %s\n", out);
+    snprintf(again, sizeof again, " train --resume %s\n", out);
     assert_holds(run.err, "Stopped and saved at step ");
+    assert_holds(run.err, "Go on with:\n");
     assert_holds(run.err, again);
     long at = 0;
     assert_int_equal(sscanf(strstr(run.err, "saved at step "), "saved at step %ld", &at), 1);

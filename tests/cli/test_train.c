@@ -60,13 +60,28 @@ static void a_run_ends_with_its_table_and_the_command_that_writes(void **state)
     assert_holds(run.out, "bits/char");
     assert_holds(run.out, "\n    1 ");
     assert_holds(run.out, "\n    2 ");
-    assert_holds(run.out, "crnn-gpu sample table\n");
+    assert_holds(run.out, " sample table\n");
     assert_holds(run.err, "epoch 2: loss ");
     assert_true(is_there("table/config.json"));
     assert_true(is_there("table/history.jsonl"));
     assert_true(is_there("table/checkpoints/ckpt-0000000000.safetensors"));
     program_do(&run, dir, "sample", "table", "--length", "10", "--device", "cpu");
     assert_done(run);
+}
+
+static void the_command_at_the_end_can_be_pasted_into_a_shell(void **state)
+{
+    (void)state;
+    program_do(&run, dir, "train", "a.txt", SMALL, "--epochs", "1", "--out", "it's a run; echo");
+    assert_done(run);
+    assert_holds(run.out, " sample 'it'\\''s a run; echo'\n");
+    scratch_write(dir, "pasted", run.out, run.out_size);
+    assert_int_equal(scratch_shell(dir, "eval \"$(tail -1 pasted) --length 10\" >text 2>/dev/null && test -s text"), 0);
+    program_do(&run, dir, "train", "a.txt", SMALL, "--epochs", "1", "--out", "a\033[2Jrun");
+    assert_done(run);
+    assert_holds(run.out, "The run is in a^[[2Jrun.");
+    assert_null(strchr(run.out, '\033'));
+    assert_null(strchr(run.err, '\033'));
 }
 
 static void its_end_as_json_says_what_the_history_says(void **state)
@@ -348,6 +363,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_ends_with_its_table_and_the_command_that_writes),
+        cmocka_unit_test(the_command_at_the_end_can_be_pasted_into_a_shell),
         cmocka_unit_test(its_end_as_json_says_what_the_history_says),
         cmocka_unit_test(without_a_name_runs_are_numbered),
         cmocka_unit_test(a_dry_run_shows_the_model_and_leaves_nothing),

@@ -30,9 +30,12 @@ void cli_print_json(json_t *object);
 /* Writes text for a person: on a terminal control characters in caret form, unless raw. */
 void cli_put_text(FILE *out, const uint32_t *codes, size_t count, bool raw);
 bool cli_is_terminal(FILE *file);
-/* A word of the command line as messages show it: escaped, cut. Returns out. */
-enum { CLI_WORD = 64 };
+/* A word of the command line, or a path, as messages show it: escaped, cut. Returns out. */
+enum { CLI_WORD = 64, CLI_PATH = 600 };
 const char *cli_word(char out[CLI_WORD], const char *word);
+const char *cli_path(char out[CLI_PATH], const char *path);
+/* A line with a command to copy: this program as it was called, the words, the path quoted for a shell where it must be. */
+void cli_put_command(FILE *out, const char *words, const char *path);
 
 /* What a stored run needs to be trained again: options, text and device, as it names them (cmd_train.c). NULL where something is not as it
  * was, which is told; *status: to end with. replay: borrowed as long. */

@@ -82,7 +82,9 @@ static void print_text(const opt_set *set, const crnn_corpus *corpus)
     printf("Files\n");
     for (int i = 0; i < crnn_corpus_file_count(corpus); i++) {
         crnn_text_file f = crnn_corpus_file(corpus, i);
-        printf("  %12lld bytes %12lld characters  %s\n", (long long)f.bytes, (long long)f.characters, f.path);
+        char path[CLI_PATH];
+        printf("  %12lld bytes %12lld characters  %s\n", (long long)f.bytes, (long long)f.characters,
+               cli_path(path, f.path));
     }
     printf("%lld characters, %d distinct\n\n", (long long)N, (int)crnn_vocab_size(vocab));
     print_repr("The first 250 characters\n  ", corpus, 0, 250);

@@ -60,8 +60,9 @@ static int evaluate(const opt_set *set)
         goto out;
     }
     if (!result.positions) {
+        char shown[CLI_PATH];
         fprintf(stderr, "crnn-gpu eval: nothing to score: of %s the model knows %lld characters, and it takes two\n",
-                set->files[1], (long long)ids.count);
+                cli_path(shown, set->files[1]), (long long)ids.count);
         status = EXIT_DATA;
         goto out;
     }

@@ -23,10 +23,10 @@ static void print_json(const crnn_checkpoint *c, const char *path)
 
 static void print_text(const crnn_checkpoint *c, const char *path)
 {
-    char summary[16384], shown[1024];
+    char summary[16384], shown[1024], file[CLI_PATH];
     crnn_model_summary(summary, sizeof summary, &c->sizes, c->B ? c->B : 1);
-    printf("%s\nfile        %s\nstep        %lld (%lld epoch%s", summary, path, (long long)c->step, (long long)c->epoch,
-           c->epoch == 1 ? "" : "s");
+    printf("%s\nfile        %s\nstep        %lld (%lld epoch%s", summary, cli_path(file, path), (long long)c->step,
+           (long long)c->epoch, c->epoch == 1 ? "" : "s");
     if (c->position)
         printf(" and %lld steps", (long long)c->position);
     printf(" done)\n");

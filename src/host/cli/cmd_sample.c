@@ -169,7 +169,9 @@ static int take_prime(job *j)
         return EXIT_USAGE;
     }
     if (path && !(content = read_whole(path, &size))) {
-        fprintf(stderr, "crnn-gpu sample: cannot read the prime from %s: %s\n", path, strerror(errno));
+        char shown[CLI_PATH];
+        int why = errno;
+        fprintf(stderr, "crnn-gpu sample: cannot read the prime from %s: %s\n", cli_path(shown, path), strerror(why));
         return EXIT_DATA;
     }
     int status = decode("the prime", content ? content : text ? text : "", size, &j->prime, &j->prime_count);

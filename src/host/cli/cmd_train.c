@@ -337,7 +337,9 @@ static void print_summary(const job *j)
             printf(" %8s %10.0f\n", took, r->chars_per_second);
         }
     }
-    printf("The run is in %s. Write with it:\n  crnn-gpu sample %s\n", j->out, j->out);
+    char path[CLI_PATH];
+    printf("The run is in %s. Write with it:\n", cli_path(path, j->out));
+    cli_put_command(stdout, "sample", j->out);
 }
 
 /* --- the run ------------------------------------------------------------------------------------------------------------------ */
@@ -493,8 +495,8 @@ static int finish(job *j, crnn_status status, const crnn_error *err)
 {
     cli_progress_clear(&j->progress);
     if (status == CRNN_ERR_STOPPED) {
-        fprintf(stderr, "Stopped and saved at step %lld. Go on with:\n  crnn-gpu train --resume %s\n",
-                (long long)crnn_trainer_step(j->trainer), j->out);
+        fprintf(stderr, "Stopped and saved at step %lld. Go on with:\n", (long long)crnn_trainer_step(j->trainer));
+        cli_put_command(stderr, "train --resume", j->out);
         return 128 + (stop_signal ? stop_signal : SIGINT);
     }
     if (status != CRNN_OK)
@@ -520,14 +522,16 @@ static int train(job *j)
         return cli_fail("train", &err);
     crnn_checkpoint_free(j->from);
     j->from = NULL;
+    char path[CLI_PATH];
+    cli_path(path, j->out);
     if (crnn_trainer_done(j->trainer)) {
-        fprintf(stderr, "The run %s has reached its end at step %lld; --epochs N with a larger N goes on.\n", j->out,
+        fprintf(stderr, "The run %s has reached its end at step %lld; --epochs N with a larger N goes on.\n", path,
                 (long long)crnn_trainer_step(j->trainer));
         if (opt_flag(&j->set, "json"))
             print_json(j);
         return EXIT_DONE;
     }
-    fprintf(stderr, "training on %s, run in %s\n", crnn_model_device(crnn_trainer_model(j->trainer))->name, j->out);
+    fprintf(stderr, "training on %s, run in %s\n", crnn_model_device(crnn_trainer_model(j->trainer))->name, path);
     return finish(j, crnn_trainer_run(j->trainer, &err), &err);
 }
 

@@ -18,11 +18,12 @@ typedef struct {
 static void tell(void *user, const char *path, bool sound, const char *what)
 {
     account *a = user;
+    char shown[CLI_PATH];
     a->sound = a->sound && sound;
     if (a->as_json)
         json_array_append_new(a->files, json_pack("{s:s, s:b, s:s}", "path", path, "sound", sound, "what", what));
     else
-        printf("%-4s %s: %s\n", sound ? "ok" : "BAD", path, what);
+        printf("%-4s %s: %s\n", sound ? "ok" : "BAD", cli_path(shown, path), what);
     fflush(stdout);
 }
 

@@ -1,5 +1,6 @@
 /* What the commands share. */
 #include "host/cli/cli.h"
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,35 @@ void cli_print_json(json_t *object)
 const char *cli_word(char out[CLI_WORD], const char *word)
 {
     return crnn_escape(out, CLI_WORD, word, strlen(word), false);
+}
+
+const char *cli_path(char out[CLI_PATH], const char *path)
+{
+    return crnn_escape(out, CLI_PATH, path, strlen(path), false);
+}
+
+static void put_quoted(FILE *out, const char *text)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+,:@%-";
+    char shown[CLI_PATH];
+    cli_path(shown, text);
+    if (*text && strspn(text, plain) == strlen(text)) {
+        fputs(shown, out);
+        return;
+    }
+    fputc('\'', out);
+    for (const char *at = shown; *at; at++)
+        fputs(*at == '\'' ? "'\\''" : (char[]){*at, 0}, out);
+    fputc('\'', out);
+}
+
+void cli_put_command(FILE *out, const char *words, const char *path)
+{
+    fputs("  ", out);
+    put_quoted(out, program_invocation_name);
+    fprintf(out, " %s ", words);
+    put_quoted(out, path);
+    fputc('\n', out);
 }
 
 void cli_put_text(FILE *out, const uint32_t *codes, size_t count, bool raw)
