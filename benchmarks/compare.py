@@ -206,7 +206,7 @@ def parse():
 
 def main():
     arguments = parse()
-    result = {"command": "python3 " + shlex.join(sys.argv), "machine": machine(arguments.device), "system": platform.platform(),
+    result = {"command": "python3 " + shlex.join(sys.argv), "machine": machine(arguments.device), "system": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}",
               "python": platform.python_version(), "threads": arguments.threads,
               "shape": {size: getattr(arguments, size) for size in SIZES}, "agreement": {}, "contenders": {}}
     if arguments.add:
