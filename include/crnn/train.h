@@ -33,6 +33,7 @@ typedef struct {
     crnn_lr_schedule lr_schedule;
     int64_t warmup;
     float clip, weight_decay;
+    bool stop_if_worse; /* CRNN_ERR_DIVERGED after an epoch whose mean loss is above 3 times the best of the 5 before */
     uint64_t seed;
     int64_t checkpoint_every, checkpoint_steps; /* epochs (0: only at the end); steps (0: off) */
     int64_t keep;                               /* checkpoints that stay; 0: all */

@@ -139,7 +139,8 @@ typedef struct {
     void (*softmax_xent)(crnn_backend *be, crnn_step_numbers *numbers, float *z /* [n,V] */,
                          const uint16_t *y /* [n] */, int64_t n, int32_t V, float scale);
 
-    /* numbers->norm_squared = sum of g^2 (in double); finite becomes 0 where that is not finite. */
+    /* numbers->norm_squared = sum of g^2 (in double); finite becomes 0 where that is no finite float: the squares that go into v would not be
+     * either, and v would stay infinite without any loss showing it. */
     void (*norm)(crnn_backend *be, crnn_step_numbers *numbers, const float *g, int64_t n);
     /* Where numbers->finite: g' = g * min(1, clip / norm); m, v; w -= rate * m / (sqrt(v) + epsilon) + decay * w. */
     void (*adam)(crnn_backend *be, float *w, float *m, float *v, const float *g, int64_t n,

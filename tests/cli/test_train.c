@@ -359,6 +359,24 @@ static void a_bf16_run_learns_as_well(void **state)
     assert_true(fabs(bf16 - fp32) < 0.02 * fp32);
 }
 
+/* It would be left out of the record, and the run could not go on. */
+static void a_path_that_cannot_be_recorded_is_refused_before_the_run_begins(void **state)
+{
+    (void)state;
+    scratch_text(dir, "odd\xff.txt", "Un texto cuyo nombre no es UTF-8.\n");
+    program_do(&run, dir, "train", "odd\xff.txt", "--batch", "1", "--length", "4", "--out", "odd");
+    assert_refused(run, 3, "not valid UTF-8");
+    program_do(&run, dir, "train", "a.txt", "--val", "odd\xff.txt", "--batch", "1", "--length", "4", "--out", "odd");
+    assert_refused(run, 3, "not valid UTF-8");
+    assert_int_equal(scratch_shell(dir, "test ! -e odd"), 0);
+    /* The directory is not recorded. */
+    program_do(&run, dir, "train", "a.txt", "--units", "4", "--embedding", "4", "--batch", "2", "--length", "8",
+               "--max-steps", "2", "--device", "cpu", "--out", "odd\xff");
+    assert_done(run);
+    program_do(&run, dir, "train", "--resume", "odd\xff", "--max-steps", "3");
+    assert_done(run);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -378,6 +396,7 @@ int main(void)
         cmocka_unit_test(weights_of_another_run_begin_one),
         cmocka_unit_test(a_rate_that_blows_up_ends_with_status_5),
         cmocka_unit_test(a_bf16_run_learns_as_well),
+        cmocka_unit_test(a_path_that_cannot_be_recorded_is_refused_before_the_run_begins),
     };
     return cmocka_run_group_tests(tests, begin, end) != 0;
 }

@@ -85,7 +85,7 @@ static void damage_is_told_at_the_file_that_has_it(void **state)
         {"mv run/checkpoints/ckpt-0000000030.safetensors run/checkpoints/ckpt-0000000031.safetensors",
          "run/checkpoints/ckpt-0000000031.safetensors: it holds step 30"},
         {"rm run/config.json", "run/config.json: cannot open"},
-        {"truncate -s -2 run/config.json", "run/config.json: line "},
+        {"truncate -s -2 run/config.json", "run/config.json: it is no JSON object"},
         {"sed -i 's/\"log-every\": 1/\"log-every\": \"1\"/' run/config.json",
          "run/config.json: it has no usable options.log-every"},
         {"sed -i 's/\"format\": \"crnn-gpu run\"/\"format\": \"x\"/' run/config.json",

@@ -485,6 +485,12 @@ static void a_value_that_is_not_finite_stops_the_update(void **state)
         be->ops->softmax_xent(be, device, z.device, y_device, 1, 83, 1);
         be->ops->download(be, &got, device, sizeof got);
         assert_int_equal(got.finite, 0);
+        /* and where only the square is no finite float, as in Adam's v */
+        be->ops->upload(be, device, &(crnn_step_numbers){.finite = 1}, sizeof got);
+        be->ops->upload(be, z.device + k / 3, &(float){1e20F}, sizeof(float));
+        be->ops->norm(be, device, z.device, z.n);
+        be->ops->download(be, &got, device, sizeof got);
+        assert_int_equal(got.finite, 0);
         be->ops->free(be, y_device);
         tensor *all[] = {&z, &w, &m, &v};
         for (size_t i = 0; i < sizeof all / sizeof *all; i++)

@@ -36,11 +36,11 @@ static void history_is(const char *expected)
 /* Resumes and closes; returns the skips in a row. */
 static int resume_at(int64_t step, bool mid_epoch)
 {
-    int skips = -1;
-    crnn_history *history = crnn_history_resume(dir, step, mid_epoch, &skips, NULL);
+    crnn_history_past past = {.skips = -1};
+    crnn_history *history = crnn_history_resume(dir, step, mid_epoch, &past, NULL);
     assert_non_null(history);
     crnn_history_free(history);
-    return skips;
+    return past.skips;
 }
 
 static void numbers_read_back_to_the_same_bits(void **state)

@@ -135,6 +135,7 @@ static void set_environment(const trial *t, const char *dir, const char *log)
            t->under ? "verify_asan_link_order=0:detect_leaks=0" /* it does not look for them below a tracer */
                     : "verify_asan_link_order=0:exitcode=99:allocator_may_return_null=1",
            1);
+    setenv("LSAN_OPTIONS", "print_suppressions=0:suppressions=" CRNN_SOURCE_DIR "/tests/trust/leaks-elsewhere.txt", 1);
     setenv("UBSAN_OPTIONS", "exitcode=99:print_stacktrace=1", 1);
     setenv("GCOV_PREFIX", dir, 1); /* counters of a program that was killed are of no use */
 }

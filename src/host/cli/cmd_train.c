@@ -36,6 +36,7 @@ static const opt_row rows[] = {
     {"warmup", OPT_INT, "0", "N", 0, 1e12, "steps over which the rate rises from 0", NULL},
     {"clip", OPT_REAL, "0", "NORM", 0, 1e9, "limit the gradient's norm; 0: off", NULL},
     {"weight-decay", OPT_REAL, "0", "RATE", 0, 1000, "pull weights to 0; 0: off", NULL},
+    {"stop-if-worse", OPT_FLAG, NULL, "", 0, 0, "end with status 5 after an epoch far worse than those before", NULL},
     {"seed", OPT_INT, "1", "N", 0, 9e18, "the same seed trains to the same bits", NULL},
     {"preset", OPT_CHOICE, NULL, "notebook|small", 0, 0,
      "set every option for a purpose: as the notebook, or for a CPU", NULL},
@@ -191,18 +192,17 @@ static const char *absolute(job *j, const char *path)
 
 static int make_options_json(job *j)
 {
-    json_t *object = opt_to_json(&j->set), *files = json_array();
     static const char *const not_kept[] = {"resume", "out", "dry-run", "json"};
-    for (size_t i = 0; i < sizeof not_kept / sizeof *not_kept; i++)
-        json_object_del(object, not_kept[i]);
-    for (int i = 0; i < j->set.file_count; i++)
-        json_array_append_new(files, json_string(j->set.files[i]));
-    json_object_set_new(object, "files", files);
-    j->options_json = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    json_t *object = opt_to_json(&j->set, not_kept, sizeof not_kept / sizeof *not_kept), *files = json_array();
+    bool fine = object != NULL;
+    for (int i = 0; i < j->set.file_count && fine; i++)
+        fine = json_array_append_new(files, json_string(j->set.files[i])) == 0;
+    if (json_object_set_new(object, "files", files) == 0 && fine)
+        j->options_json = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
     json_decref(object);
     if (j->options_json)
         return -1;
-    fprintf(stderr, "crnn-gpu train: a path is not valid UTF-8 and cannot be recorded; rename it\n");
+    fprintf(stderr, "crnn-gpu train: the path of a text is not valid UTF-8 and cannot be recorded; rename it\n");
     return EXIT_DATA;
 }
 
@@ -230,6 +230,7 @@ static crnn_train_options train_options(const job *j)
         .warmup = opt_int(s, "warmup"),
         .clip = opt_real(s, "clip"),
         .weight_decay = opt_real(s, "weight-decay"),
+        .stop_if_worse = opt_flag(s, "stop-if-worse"),
         .seed = (uint64_t)opt_int(s, "seed"),
         .checkpoint_every = opt_int(s, "checkpoint-every"),
         .checkpoint_steps = opt_int(s, "checkpoint-steps"),

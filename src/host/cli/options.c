@@ -302,18 +302,29 @@ static json_t *value_to_json(const opt_row *row, const opt_value *value)
     case OPT_LIST:
         list = json_array();
         for (int i = 0; i < value->count; i++)
-            json_array_append_new(list, json_string(value->list[i]));
+            if (json_array_append_new(list, json_string(value->list[i])) != 0) {
+                json_decref(list);
+                return NULL;
+            }
         return list;
     default:
         return value->text ? json_string(value->text) : json_null();
     }
 }
 
-json_t *opt_to_json(const opt_set *set)
+json_t *opt_to_json(const opt_set *set, const char *const *but, int but_count)
 {
     json_t *object = json_object();
-    for (int i = 0; object && i < set->row_count; i++)
-        json_object_set_new(object, set->rows[i].name, value_to_json(&set->rows[i], &set->values[i]));
+    for (int i = 0; object && i < set->row_count; i++) {
+        bool wanted = true;
+        for (int k = 0; k < but_count; k++)
+            wanted = wanted && strcmp(set->rows[i].name, but[k]) != 0;
+        if (wanted &&
+            json_object_set_new(object, set->rows[i].name, value_to_json(&set->rows[i], &set->values[i])) != 0) {
+            json_decref(object);
+            object = NULL;
+        }
+    }
     return object;
 }
 

@@ -62,8 +62,8 @@ bool opt_given(const opt_set *set, const char *name);
 /* Sets a value from text as a default would, unless it was given. False where the text does not fit the row. */
 bool opt_default(opt_set *set, const char *name, const char *text);
 
-/* Every option with its resolved value. */
-json_t *opt_to_json(const opt_set *set);
+/* Every option but some with its resolved value; NULL where a text is not UTF-8 and cannot be stored (or without memory). */
+json_t *opt_to_json(const opt_set *set, const char *const *but, int but_count);
 /* Takes values from an object made by opt_to_json, but for those given on the command line. */
 bool opt_from_json(opt_set *set, const json_t *object);
 

@@ -1,6 +1,7 @@
 /* Checkpoints: what a run is, to and from one safetensors file. docs/CHECKPOINT.md has the format and both protocols. */
 #include "host/base/escape.h"
 #include "host/base/files.h"
+#include "host/base/json.h"
 #include "host/base/memory.h"
 #include "host/base/sha256.h"
 #include "host/tensors/safetensors.h"
@@ -9,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +18,13 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { MAX_TENSORS = 3 + 3 * 64, MAX_LAYERS = 64, MAX_SIZE = 1 << 24, OPTIONS_ROOM = 1 << 19 };
+enum {
+    MAX_TENSORS = 3 + 3 * 64,
+    MAX_LAYERS = 64,
+    MAX_SIZE = 1 << 24,
+    OPTIONS_ROOM = 1 << 19,
+    OPTIONS_VALUES = 1 << 15
+};
 static const char format_name[] = "crnn-checkpoint";
 static const char format_version[] = "1.0";
 
@@ -363,6 +369,17 @@ static crnn_status read_numbers(crnn_checkpoint *ckpt, const crnn_st_file *file,
     return CRNN_OK;
 }
 
+/* Whoever reads the options later may trust that they are an object of sane size. */
+static crnn_status check_run_options(const crnn_st_file *file, const char *path, crnn_error *err)
+{
+    const char *options = crnn_st_metadata(file, "options");
+    char what[CRNN_SHOWN + 40];
+    snprintf(what, sizeof what, "%s: the run's options in it", path);
+    json_t *object = crnn_json_read(options, strlen(options), 2, OPTIONS_VALUES, what, err);
+    json_decref(object);
+    return object ? CRNN_OK : CRNN_ERR_FORMAT;
+}
+
 /* The one tensor of that name, type and shape; its count goes off what the file must hold. */
 static const crnn_st_tensor *expect(const crnn_st_file *file, const char *name, crnn_st_type type, int32_t rank,
                                     const int64_t *shape, const char *path, crnn_error *err)
@@ -450,7 +467,8 @@ static crnn_checkpoint *read_file(crnn_st_file *file, const char *path, crnn_err
 {
     crnn_checkpoint sizes = {0}, *ckpt = NULL;
     if (check_version(file, path, err) != CRNN_OK || read_numbers(&sizes, file, path, err) != CRNN_OK ||
-        check_tensors(&sizes, file, path, err) != CRNN_OK || check_digest(file, path, err) != CRNN_OK)
+        check_run_options(file, path, err) != CRNN_OK || check_tensors(&sizes, file, path, err) != CRNN_OK ||
+        check_digest(file, path, err) != CRNN_OK)
         return NULL;
     ckpt = crnn_checkpoint_new(&sizes.sizes, sizes.B, sizes.B > 0, err);
     if (!ckpt)

@@ -2,15 +2,18 @@
 #include "host/tensors/safetensors.h"
 #include "host/base/escape.h"
 #include "host/base/files.h"
+#include "host/base/json.h"
 #include "host/base/memory.h"
 #include "host/base/sha256.h"
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 enum { MAX_HEADER = 1 << 20, MAX_TENSORS = 4096, MAX_DEPTH = 3, DIGEST = 32, BLOCK = 1 << 18, PATH_SHOWN = 200 };
+enum {
+    MAX_VALUES = 12 * MAX_TENSORS
+}; /* a tensor of rank 4 has 10 brackets and commas; the rest is for the metadata */
 
 static const struct {
     const char *name;
@@ -38,28 +41,6 @@ size_t crnn_st_type_size(crnn_st_type type)
 #define BAD(...) crnn_fail(err, CRNN_ERR_FORMAT, __VA_ARGS__)
 
 /* --- the header ------------------------------------------------------------------------------------------------------- */
-
-/* Nesting of brackets outside strings, so that no parser recurses further than this file allows. */
-static int depth_of(const char *text, size_t size)
-{
-    int depth = 0, deepest = 0;
-    bool quoted = false;
-    for (size_t i = 0; i < size; i++) {
-        if (quoted) {
-            if (text[i] == '\\')
-                i++;
-            else if (text[i] == '"')
-                quoted = false;
-        } else if (text[i] == '"') {
-            quoted = true;
-        } else if (text[i] == '{' || text[i] == '[') {
-            deepest = ++depth > deepest ? depth : deepest;
-        } else if (text[i] == '}' || text[i] == ']') {
-            depth--;
-        }
-    }
-    return deepest;
-}
 
 static crnn_status parse_shape(crnn_st_tensor *tensor, const json_t *shape, const char *path, crnn_error *err)
 {
@@ -157,9 +138,10 @@ static crnn_status parse_header(crnn_st_file *file, const json_t *header, int64_
     for (int i = 0; i < file->count; i++) {
         if (file->tensors[i].begin != at)
             return BAD("%s: tensor %s does not begin where the one before it ends", file->path, file->tensors[i].name);
+        if (file->tensors[i].bytes > file->size - at)
+            return BAD("%s: tensor %s goes beyond the end of the file at byte %lld: it was cut short or damaged",
+                       file->path, file->tensors[i].name, (long long)file->size);
         at += file->tensors[i].bytes;
-        if (at > file->size)
-            break;
     }
     if (at != file->size)
         return BAD("%s: its tensors end at byte %lld, the file at %lld: it was cut short or damaged", file->path,
@@ -184,17 +166,12 @@ static crnn_status read_header(crnn_st_file *file, crnn_error *err)
     if (!text)
         return CRNN_ERR_MEMORY;
     status = crnn_read_full(file->fd, text, N, file->path, err);
-    json_error_t problem;
     json_t *header = NULL;
-    if (status == CRNN_OK && depth_of(text, N) > MAX_DEPTH)
-        status = BAD("%s: its header is nested too deeply", file->path);
     if (status == CRNN_OK) {
-        header = json_loadb(text, N, JSON_REJECT_DUPLICATES, &problem);
-        if (!json_is_object(header))
-            status =
-                BAD("%s: its header is no JSON object (%.100s)", file->path, header ? "another value" : problem.text);
-        else
-            status = parse_header(file, header, (int64_t)N + 8, err);
+        char what[PATH_SHOWN + 20];
+        snprintf(what, sizeof what, "%s: its header", file->path);
+        header = crnn_json_read(text, N, MAX_DEPTH, MAX_VALUES, what, err);
+        status = header ? parse_header(file, header, (int64_t)N + 8, err) : err ? err->status : CRNN_ERR_FORMAT;
     }
     json_decref(header);
     free(text);

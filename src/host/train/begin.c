@@ -235,7 +235,10 @@ crnn_trainer *crnn_trainer_resume(const char *run, const crnn_checkpoint *ckpt, 
         goto fail;
     bool mid_epoch = ckpt->position > 0 && !crnn_trainer_done(t); /* a run that is over keeps its last report */
     json = options_text(options, err);
-    t->history = json ? crnn_history_resume(t->dir.path, ckpt->step, mid_epoch, &t->bad_in_a_row, err) : NULL;
+    crnn_history_past past = {0};
+    t->history = json ? crnn_history_resume(t->dir.path, ckpt->step, mid_epoch, &past, err) : NULL;
+    t->bad_in_a_row = past.skips;
+    t->recent = past.recent;
     if (!t->history || make_saver(t, json, err) != CRNN_OK)
         goto fail;
     if (crnn_rundir_write_config(&t->dir, json, corpus, t->model, err) != CRNN_OK)

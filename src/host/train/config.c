@@ -1,11 +1,13 @@
 #include "host/train/config.h"
 #include "host/base/escape.h"
 #include "host/base/files.h"
+#include "host/base/json.h"
 #include "host/base/memory.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_CONFIG = 1 << 24 };
+enum { MAX_CONFIG = 1 << 20, DEPTH = 3, VALUES = 1 << 15 };
 
 /* What must be there: integers in a range, or strings. */
 static const struct {
@@ -51,9 +53,8 @@ static crnn_status check(const json_t *config, const char *shown, crnn_error *er
 
 json_t *crnn_config_read(const char *directory, crnn_error *err)
 {
-    char shown[CRNN_SHOWN], *path = crnn_format("%s/config.json", directory), *text = NULL;
+    char shown[CRNN_SHOWN], what[CRNN_SHOWN + 4], *path = crnn_format("%s/config.json", directory), *text = NULL;
     json_t *config = NULL;
-    json_error_t problem;
     size_t size;
     if (!path) {
         crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for a path");
@@ -63,10 +64,9 @@ json_t *crnn_config_read(const char *directory, crnn_error *err)
     text = crnn_read_file(path, MAX_CONFIG, &size, err);
     if (!text)
         goto out;
-    config = json_loadb(text, size, JSON_REJECT_DUPLICATES, &problem);
-    if (!config)
-        crnn_fail(err, CRNN_ERR_FORMAT, "%s: line %d: %.100s", shown, problem.line, problem.text);
-    else if (check(config, shown, err) != CRNN_OK) {
+    snprintf(what, sizeof what, "%s: it", shown);
+    config = crnn_json_read(text, size, DEPTH, VALUES, what, err);
+    if (config && check(config, shown, err) != CRNN_OK) {
         json_decref(config);
         config = NULL;
     }

@@ -196,8 +196,9 @@ static int64_t whole(const json_t *object, const char *key)
 bool crnn_history_parse(crnn_history_line *line, const char *text, size_t length)
 {
     static const char *const events[] = {"step", "epoch", "skip", "return"};
-    json_error_t wrong;
-    json_t *object = json_loadb(text, length, 0, &wrong);
+    json_error_t wrong = {.text = ""};
+    /* No longer line was ever written. */
+    json_t *object = length <= LINE ? json_loadb(text, length, 0, &wrong) : NULL;
     const char *event = json_string_value(json_object_get(object, "event"));
     *line = (crnn_history_line){CRNN_LINE_OTHER,
                                 whole(object, "step"),
@@ -216,6 +217,24 @@ bool crnn_history_parse(crnn_history_line *line, const char *text, size_t length
     return known;
 }
 
+void crnn_recent_add(crnn_recent_losses *recent, double loss)
+{
+    enum { ROOM = sizeof recent->loss / sizeof *recent->loss };
+    if (recent->count == ROOM)
+        memmove(recent->loss, recent->loss + 1, (ROOM - 1) * sizeof *recent->loss);
+    else
+        recent->count++;
+    recent->loss[recent->count - 1] = loss;
+}
+
+double crnn_recent_best(const crnn_recent_losses *recent)
+{
+    double best = (double)INFINITY;
+    for (int i = 0; i < recent->count; i++)
+        best = recent->loss[i] < best ? recent->loss[i] : best;
+    return best;
+}
+
 /* Does a cut at `step` keep the line? */
 static bool stays(const crnn_history_line *line, int64_t step, bool mid_epoch)
 {
@@ -223,7 +242,7 @@ static bool stays(const crnn_history_line *line, int64_t step, bool mid_epoch)
 }
 
 /* Moves the lines that stay to the front of text; *kept_size becomes their size. False where memory does not suffice to judge a line. */
-static bool cut(size_t *kept_size, char *text, size_t size, int64_t step, bool mid_epoch, int *skips)
+static bool cut(size_t *kept_size, char *text, size_t size, int64_t step, bool mid_epoch, crnn_history_past *past)
 {
     size_t kept = 0;
     int run = 0;
@@ -239,26 +258,28 @@ static bool cut(size_t *kept_size, char *text, size_t size, int64_t step, bool m
         if (facts.event == CRNN_LINE_SKIP) {
             run = facts.step == last + 1 ? run + 1 : 1;
             last = facts.step;
-        } else if (facts.event != CRNN_LINE_EPOCH) {
+        } else if (facts.event == CRNN_LINE_EPOCH) {
+            crnn_recent_add(&past->recent, facts.loss);
+        } else {
             run = 0;
         }
         memmove(text + kept, line, length);
         kept += length;
     }
-    if (skips)
-        *skips = last == step ? run : 0;
+    past->skips = last == step ? run : 0;
     *kept_size = kept;
     return true;
 }
 
-crnn_history *crnn_history_resume(const char *directory, int64_t step, bool mid_epoch, int *skips, crnn_error *err)
+crnn_history *crnn_history_resume(const char *directory, int64_t step, bool mid_epoch, crnn_history_past *past,
+                                  crnn_error *err)
 {
     crnn_history *history = NULL;
+    crnn_history_past own, *facts = past ? past : &own;
     struct stat info;
     char *text = NULL, *path = crnn_format("%s/%s", directory, NAME);
     size_t size = 0;
-    if (skips)
-        *skips = 0;
+    *facts = (crnn_history_past){0};
     if (!path) {
         crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for a path");
         return NULL;
@@ -268,7 +289,7 @@ crnn_history *crnn_history_resume(const char *directory, int64_t step, bool mid_
         if (!text)
             goto done;
         size_t kept;
-        if (!cut(&kept, text, size, step, mid_epoch, skips)) {
+        if (!cut(&kept, text, size, step, mid_epoch, facts)) {
             crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for the history");
             goto done;
         }

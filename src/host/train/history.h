@@ -12,10 +12,24 @@ typedef struct crnn_history crnn_history;
 
 /* Opens directory/history.jsonl, an empty one. */
 crnn_history *crnn_history_new(const char *directory, crnn_error *err);
+/* The mean losses of the last epochs, the newest last. */
+typedef struct {
+    double loss[5];
+    int count;
+} crnn_recent_losses;
+void crnn_recent_add(crnn_recent_losses *recent, double loss);
+double crnn_recent_best(const crnn_recent_losses *recent); /* INFINITY where there is none */
+
+/* What the history says of the run so far, where no checkpoint does. */
+typedef struct {
+    int skips; /* steps up to the last, in a row, that were skipped */
+    crnn_recent_losses recent;
+} crnn_history_past;
+
 /* Opens it where a checkpoint at `step` left off: lines of later steps go, so does a torn last line, and so does the report on an epoch that
- * was cut short at `step` where the epoch goes on (mid_epoch). The cut is durable. *skips (may be NULL): how many steps up to
- * `step`, in a row, were skipped. A missing file is begun anew. */
-crnn_history *crnn_history_resume(const char *directory, int64_t step, bool mid_epoch, int *skips, crnn_error *err);
+ * was cut short at `step` where the epoch goes on (mid_epoch). The cut is durable. past: may be NULL. A missing file is begun anew. */
+crnn_history *crnn_history_resume(const char *directory, int64_t step, bool mid_epoch, crnn_history_past *past,
+                                  crnn_error *err);
 void crnn_history_free(crnn_history *history);
 
 /* Each appends one line. CRNN_OK too where the line waits in memory because the disk refused it (crnn_history_waiting); an error

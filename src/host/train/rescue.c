@@ -37,7 +37,7 @@ static crnn_checkpoint *find_back(const crnn_trainer *t)
     return ckpt;
 }
 
-static crnn_status take_back(crnn_trainer *t, const crnn_checkpoint *ckpt, crnn_error *err)
+static crnn_status take_back(crnn_trainer *t, const crnn_checkpoint *ckpt, const char *why, crnn_error *err)
 {
     crnn_status status = crnn_model_set(t->model, CRNN_WEIGHTS, ckpt->weights, err);
     if (status == CRNN_OK)
@@ -52,29 +52,28 @@ static crnn_status take_back(crnn_trainer *t, const crnn_checkpoint *ckpt, crnn_
     t->rate_factor *= 0.5;
     t->returns++;
     t->bad_in_a_row = 0;
-    crnn_trainer_note(t,
-                      "%d steps in a row gave no finite loss: back to the weights of step %lld, at %g times the rate; "
-                      "the text goes on after step %lld",
-                      CRNN_BAD_IN_A_ROW, (long long)ckpt->step, t->rate_factor, (long long)t->step);
+    t->unsound_saves = 0;
+    crnn_trainer_note(t, "%s: back to the weights of step %lld, at %g times the rate; the text goes on after step %lld",
+                      why, (long long)ckpt->step, t->rate_factor, (long long)t->step);
     return crnn_history_return(t->history, t->step, t->epoch + 1, ckpt->step, t->rate_factor, t->returns, err);
 }
 
-static crnn_status go_back(crnn_trainer *t, crnn_error *err)
+crnn_status crnn_trainer_go_back(crnn_trainer *t, const char *why, crnn_error *err)
 {
     crnn_status status = crnn_trainer_collect_save(t, true, err);
     if (status != CRNN_OK)
         return status;
     if (t->returns >= CRNN_MAX_RETURNS)
         return crnn_fail(err, CRNN_ERR_DIVERGED,
-                         "training diverged: no finite loss up to step %lld, even after %d returns to earlier weights; "
-                         "try a lower --lr, or --clip 1",
-                         (long long)t->step, CRNN_MAX_RETURNS);
+                         "training diverged at step %lld: %s, even after %d returns to earlier weights; try a lower "
+                         "--lr, or --clip 1",
+                         (long long)t->step, why, CRNN_MAX_RETURNS);
     crnn_checkpoint *ckpt = find_back(t);
     if (!ckpt)
         return crnn_fail(err, CRNN_ERR_DIVERGED,
-                         "training diverged: no finite loss up to step %lld, and no checkpoint to go back to",
-                         (long long)t->step);
-    status = take_back(t, ckpt, err);
+                         "training diverged at step %lld: %s, and there is no checkpoint to go back to",
+                         (long long)t->step, why);
+    status = take_back(t, ckpt, why, err);
     crnn_checkpoint_free(ckpt);
     return status;
 }
@@ -85,6 +84,6 @@ crnn_status crnn_trainer_rescue(crnn_trainer *t, crnn_error *err)
     crnn_trainer_note(t, "step %lld gave a loss or gradients that are not finite: skipped", (long long)t->step);
     crnn_status status = crnn_history_skip(t->history, t->step, t->epoch + 1, err);
     if (status == CRNN_OK && t->bad_in_a_row >= CRNN_BAD_IN_A_ROW)
-        status = go_back(t, err);
+        status = crnn_trainer_go_back(t, "three steps in a row gave no finite loss", err);
     return status;
 }

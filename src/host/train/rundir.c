@@ -262,17 +262,18 @@ char *crnn_options_json(const crnn_train_options *o, crnn_error *err)
     static const char *const devices[] = {"auto", "cuda", "cpu"};
     static const char *const schedules[] = {"constant", "cosine", "linear"};
     json_t *object = json_pack(
-        "{s:s, s:i, s:i, s:I, s:b, s:i, s:i, s:i, s:f, s:s?, s:I, s:I, s:f, s:s, s:I, s:f, s:f, s:I, s:I, s:I, s:I, "
-        "s:I, s:s, s:s, s:i, s:s}",
+        "{s:s, s:i, s:i, s:I, s:b, s:i, s:i, s:i, s:f, s:s?, s:I, s:I, s:f, s:s, s:I, s:f, s:f, s:b, s:I, s:I, s:I, "
+        "s:I, s:I, s:s, s:s, s:i, s:s}",
         "batching", o->batching == CRNN_STREAMS ? "streams" : "windows", "batch", (int)o->B, "length", (int)o->T,
         "shuffle-buffer", (json_int_t)o->shuffle_buffer, "carry-epochs", (int)o->carry_epochs, "embedding", (int)o->E,
         "units", (int)o->H, "layers", (int)o->L, "dropout", (double)o->dropout, "init", o->init, "epochs",
         (json_int_t)o->epochs, "max-steps", (json_int_t)o->max_steps, "lr", (double)o->lr, "lr-schedule",
         schedules[o->lr_schedule], "warmup", (json_int_t)o->warmup, "clip", (double)o->clip, "weight-decay",
-        (double)o->weight_decay, "seed", (json_int_t)o->seed, "checkpoint-every", (json_int_t)o->checkpoint_every,
-        "checkpoint-steps", (json_int_t)o->checkpoint_steps, "keep", (json_int_t)o->keep, "log-every",
-        (json_int_t)o->log_every, "device", devices[o->device.kind], "precision", precisions[o->device.precision],
-        "threads", (int)o->device.threads, "rnn-algo", o->device.rnn_algo ? o->device.rnn_algo : "auto");
+        (double)o->weight_decay, "stop-if-worse", (int)o->stop_if_worse, "seed", (json_int_t)o->seed,
+        "checkpoint-every", (json_int_t)o->checkpoint_every, "checkpoint-steps", (json_int_t)o->checkpoint_steps,
+        "keep", (json_int_t)o->keep, "log-every", (json_int_t)o->log_every, "device", devices[o->device.kind],
+        "precision", precisions[o->device.precision], "threads", (int)o->device.threads, "rnn-algo",
+        o->device.rnn_algo ? o->device.rnn_algo : "auto");
     char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
     json_decref(object);
     if (!text)

@@ -48,7 +48,7 @@ crnn_status crnn_trainer_collect_save(crnn_trainer *t, bool wait, crnn_error *er
     if (result.note[0])
         crnn_trainer_note(t, "%s", result.note);
     if (result.status == CRNN_OK) {
-        t->failed_saves = 0;
+        t->failed_saves = t->unsound_saves = 0;
         t->saved_step = result.step;
         t->best_step = result.best_step;
         t->best_val_loss = result.best_val_loss;
@@ -57,8 +57,10 @@ crnn_status crnn_trainer_collect_save(crnn_trainer *t, bool wait, crnn_error *er
         return CRNN_OK;
     }
     crnn_trainer_note(t, "no checkpoint at step %lld: %s", (long long)result.step, result.error);
-    if (result.status == CRNN_ERR_FORMAT)
-        return CRNN_OK; /* a value is not finite: no fault of the disk; the loss will show it at once */
+    if (result.status == CRNN_ERR_FORMAT) { /* a value is not finite: no fault of the disk */
+        t->unsound_saves++;
+        return CRNN_OK;
+    }
     if (++t->failed_saves < CRNN_MAX_FAILED_SAVES)
         return CRNN_OK;
     return crnn_fail(err, CRNN_ERR_IO, "%d saves in a row failed, the last one: %.400s", t->failed_saves, result.error);

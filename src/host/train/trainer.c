@@ -115,6 +115,19 @@ static crnn_status held_out_loss(crnn_trainer *t, double *loss, crnn_error *err)
     return status;
 }
 
+/* Ends a run that became much worse, where that was asked for. */
+static crnn_status judge_epoch(crnn_trainer *t, double loss, crnn_error *err)
+{
+    double best = crnn_recent_best(&t->recent);
+    crnn_recent_add(&t->recent, loss);
+    if (!t->options.stop_if_worse || !(loss > CRNN_WORSE_TIMES * best))
+        return CRNN_OK;
+    return crnn_fail(err, CRNN_ERR_DIVERGED,
+                     "training got worse: epoch %lld has a mean loss of %.4f, the best of those shortly before %.4f; "
+                     "nothing was saved after step %lld; try a lower --lr, or --clip 1",
+                     (long long)t->epoch + 1, loss, best, (long long)t->saved_step);
+}
+
 /* Also where the run ends within an epoch: then the epoch stays open, for a run that goes on with it. CRNN_ERR_STOPPED where a stop was
  * asked for before the held-out text was scored: the report is still due then. */
 static crnn_status end_epoch(crnn_trainer *t, crnn_error *err)
@@ -136,6 +149,8 @@ static crnn_status end_epoch(crnn_trainer *t, crnn_error *err)
     status = crnn_history_epoch(t->history, &report, err);
     if (t->hooks.epoch)
         t->hooks.epoch(t->hooks.user, &report);
+    if (status == CRNN_OK)
+        status = judge_epoch(t, report.loss_mean, err);
     if (t->position == t->steps_per_epoch) {
         t->epoch++;
         t->position = t->epoch_positions = t->epoch_hits = 0;
@@ -202,8 +217,13 @@ static bool save_is_due(const crnn_trainer *t)
 /* The end of the run and a stop save by themselves, and wait for it. */
 static crnn_status save_where_due(crnn_trainer *t, crnn_error *err)
 {
-    crnn_status status = crnn_trainer_collect_save(t, false, err);
-    if (status == CRNN_OK && (t->save_asked || save_is_due(t)))
+    bool due = t->save_asked || save_is_due(t);
+    crnn_status status = crnn_trainer_collect_save(t, due, err);
+    /* Most values that are not finite show in the loss at once; those of a character that does not occur in training do not. Only a save
+     * that is due acts on what the saves before it found, so that a run does not depend on how fast the disk is. */
+    if (status == CRNN_OK && due && t->unsound_saves >= CRNN_BAD_IN_A_ROW)
+        status = crnn_trainer_go_back(t, "three saves in a row found values that are not finite", err);
+    if (status == CRNN_OK && due)
         status = crnn_trainer_begin_save(t, err);
     t->save_asked = false;
     if (crnn_history_waiting(t->history) && !t->history_noted) {

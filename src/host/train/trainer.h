@@ -12,6 +12,7 @@ enum {
     CRNN_BAD_IN_A_ROW = 3, /* bad steps that send a run back */
     CRNN_BACK_STEPS = 100, /* how far, at least: what blew up had begun to before it showed */
     CRNN_MAX_RETURNS = 3,
+    CRNN_WORSE_TIMES = 3, /* --stop-if-worse: so many times the best mean loss of the last epochs */
     CRNN_MAX_FAILED_SAVES = 3
 };
 
@@ -34,6 +35,8 @@ struct crnn_trainer {
     double rate_factor;
     int64_t returns;
     int bad_in_a_row;
+    int unsound_saves;           /* in a row, that found values that are not finite */
+    crnn_recent_losses recent;   /* of the epochs before */
     bool report_due;             /* the epoch's steps are done, its held-out text is not scored yet */
     bool stop_asked, save_asked; /* by the hook */
 
@@ -65,5 +68,7 @@ crnn_status crnn_trainer_save(crnn_trainer *t, crnn_error *err);
 
 /* rescue.c. After a step whose loss or gradients were not finite (the model is as before it): skip it, or go back. */
 crnn_status crnn_trainer_rescue(crnn_trainer *t, crnn_error *err);
+/* Goes back to the weights of an earlier checkpoint, at half the rate. why: what was seen, for the note. */
+crnn_status crnn_trainer_go_back(crnn_trainer *t, const char *why, crnn_error *err);
 
 #endif

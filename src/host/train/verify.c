@@ -132,13 +132,13 @@ static crnn_status keep_milestone(audit *a, const crnn_checkpoint *c, crnn_error
         a->chain = chain;
         a->room = room;
     }
-    json_t *options = json_loads(c->options, JSON_REJECT_DUPLICATES, NULL);
+    json_t *options = json_loads(c->options, 0, NULL); /* the checkpoint's reader has seen that it is an object */
     const json_t *every = json_object_get(options, "log-every");
     a->chain[a->count++] =
         (milestone){c->step,      c->count,    c->returns, json_is_integer(every) ? json_integer_value(every) : 0,
                     c->best_step, c->loss_last};
     json_decref(options);
-    return options ? CRNN_OK : BAD("the options that it holds are no JSON object");
+    return options ? CRNN_OK : crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for the options of a run");
 }
 
 static void describe(char out[200], const crnn_checkpoint *c)

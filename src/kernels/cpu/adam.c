@@ -1,5 +1,6 @@
 /* adam.c - the norm of the gradients, the update, and the state that a step hands on. */
 #include "kernels/cpu/cpu.h"
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -25,7 +26,7 @@ void crnn_cpu_norm(crnn_backend *be, crnn_step_numbers *numbers, const float *g,
     for (int c = 0; c < chunks; c++)
         sum += sums[c];
     numbers->norm_squared = sum;
-    if (!isfinite(sum))
+    if (!(sum <= (double)FLT_MAX)) /* NaN too */
         numbers->finite = 0;
 }
 
