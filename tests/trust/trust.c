@@ -95,11 +95,12 @@ double trust_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static char log_path[300];
+static char log_path[300], counters_path[300]; /* counters: of a build for coverage, of no use where it is killed */
 
 static void remove_log(void)
 {
     unlink(log_path);
+    scratch_remove(strdup(counters_path));
 }
 
 static void choose_log(void)
@@ -108,16 +109,18 @@ static void choose_log(void)
     if (log_path[0])
         return;
     snprintf(log_path, sizeof log_path, "%s/crnn-trust-%ld.log", base && *base ? base : "/tmp", (long)getpid());
+    snprintf(counters_path, sizeof counters_path, "%s/crnn-trust-%ld.gcov", base && *base ? base : "/tmp",
+             (long)getpid());
     atexit(remove_log);
 }
 
 /* In the child: what the recorders shall do, and that nothing else of this build disturbs it. */
-static void set_environment(const trial *t, const char *dir, const char *log)
+static void set_environment(const trial *t)
 {
     const char *calls = getenv("CRNN_TRUST_CALLS"), *memory = getenv("CRNN_TRUST_MEMORY");
     char number[32];
     snprintf(number, sizeof number, "%ld", t->allocation);
-    setenv("TRUST_LOG", log, 1);
+    setenv("TRUST_LOG", log_path, 1);
     if (t->plan)
         setenv("TRUST_PLAN", t->plan, 1);
     if (t->root)
@@ -137,7 +140,7 @@ static void set_environment(const trial *t, const char *dir, const char *log)
            1);
     setenv("LSAN_OPTIONS", "print_suppressions=0:suppressions=" CRNN_SOURCE_DIR "/tests/trust/leaks-elsewhere.txt", 1);
     setenv("UBSAN_OPTIONS", "exitcode=99:print_stacktrace=1", 1);
-    setenv("GCOV_PREFIX", dir, 1); /* counters of a program that was killed are of no use */
+    setenv("GCOV_PREFIX", counters_path, 1);
 }
 
 static void become(const trial *t, const char *dir, const char *const *arguments)
@@ -154,7 +157,7 @@ static void become(const trial *t, const char *dir, const char *const *arguments
     argv[count] = NULL;
     int in = open("/dev/null", O_RDONLY), out = open(t->out ? t->out : "/dev/null", O_WRONLY);
     int err = open(log_path, O_WRONLY | O_CREAT | O_APPEND | (t->append ? 0 : O_TRUNC), 0600);
-    set_environment(t, dir, log_path);
+    set_environment(t);
     if (t->file_limit && setrlimit(RLIMIT_FSIZE, &(struct rlimit){(rlim_t)t->file_limit, (rlim_t)t->file_limit}) != 0)
         _exit(127);
     if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0 || chdir(dir) != 0)

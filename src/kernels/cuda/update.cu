@@ -2,6 +2,7 @@
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/reduce.h"
+#include <cfloat>
 
 constexpr int THREADS = 256;
 
@@ -27,7 +28,7 @@ __global__ void __launch_bounds__(32, 1)
     if (threadIdx.x != 0)
         return;
     numbers->norm_squared = sum;
-    if (!isfinite(sum))
+    if (!(sum <= static_cast<double>(FLT_MAX))) // NaN too
         numbers->finite = 0;
 }
 
