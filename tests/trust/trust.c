@@ -156,7 +156,7 @@ static void become(const trial *t, const char *dir, const char *const *arguments
         argv[count++] = (char *)(uintptr_t)arguments[i];
     argv[count] = NULL;
     int in = open("/dev/null", O_RDONLY), out = open(t->out ? t->out : "/dev/null", O_WRONLY);
-    int err = open(log_path, O_WRONLY | O_CREAT | O_APPEND | (t->append ? 0 : O_TRUNC), 0600);
+    int err = open(log_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
     set_environment(t);
     if (t->file_limit && setrlimit(RLIMIT_FSIZE, &(struct rlimit){(rlim_t)t->file_limit, (rlim_t)t->file_limit}) != 0)
         _exit(127);
@@ -170,6 +170,8 @@ void trial_start(trial *t, const char *dir, const char *const *arguments)
 {
     trial_free(t);
     choose_log();
+    if (!t->append) /* here, since a child may be killed before it comes to it */
+        unlink(log_path);
     t->seconds = trust_now();
     t->pid = fork();
     if (t->pid < 0)
@@ -207,7 +209,9 @@ void trial_wait(trial *t)
         give_up("waitpid");
     t->seconds = trust_now() - t->seconds;
     t->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    t->log = crnn_read_file(log_path, (int64_t)1 << 32, &t->log_size, &err);
+    int there =
+        open(log_path, O_WRONLY | O_CREAT | O_APPEND, 0600); /* the same for one that was killed before it made it */
+    t->log = there < 0 || close(there) != 0 ? NULL : crnn_read_file(log_path, (int64_t)1 << 32, &t->log_size, &err);
     if (!t->log)
         give_up(err.text);
     find_words(t);
