@@ -140,7 +140,7 @@ typedef struct {
     crnn_status status;
     int notes, skip_notes, return_notes, unsound_saves;
     int64_t saved;
-    char error[300];
+    char error[sizeof((crnn_error *)0)->text];
 } story;
 
 static void on_note(void *user, const char *sentence)
