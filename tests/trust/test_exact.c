@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 static char *dir;
+static const char *device = "cpu";
 
 static int begin(void **state)
 {
@@ -30,7 +31,6 @@ typedef struct {
 
 static void start(trial *t, const setting *s, const char *steps, const char *run)
 {
-    const char *device = getenv("CRNN_TRUST_DEVICE");
     const char *const arguments[] = {"train",
                                      "a.txt",
                                      "--units",
@@ -58,7 +58,7 @@ static void start(trial *t, const setting *s, const char *steps, const char *run
                                      "--threads",
                                      "1",
                                      "--device",
-                                     device ? device : "cpu",
+                                     device,
                                      "--batching",
                                      s->batching,
                                      "--layers",
@@ -124,12 +124,11 @@ static void check_setting(tally *t, const setting *s)
     trial_free(&undisturbed);
 }
 
-static void a_killed_run_goes_on_to_the_same_bits(void **state)
+static void check_settings(const char *promise)
 {
-    (void)state;
     static const char *const batchings[] = {"streams", "windows"}, *const layers[] = {"1", "2"},
                              *const dropouts[] = {"0", "0.3"}, *const precisions[] = {"fp32", "bf16"};
-    tally t = {.promise = "Continuing is exact: every byte of the last checkpoint, and the history"};
+    tally t = {.promise = promise};
     for (int i = 0; i < 16; i++) {
         setting s = {batchings[i & 1], layers[i >> 1 & 1], dropouts[i >> 2 & 1], precisions[i >> 3 & 1]};
         bool in_short = i == 1 || i == 6 || i == 8 || i == 15; /* each value twice, most pairs of them */
@@ -139,8 +138,30 @@ static void a_killed_run_goes_on_to_the_same_bits(void **state)
     tally_end(&t);
 }
 
+static void a_killed_run_goes_on_to_the_same_bits(void **state)
+{
+    (void)state;
+    check_settings("Continuing is exact: every byte of the last checkpoint, and the history");
+}
+
+static void so_does_one_on_a_gpu(void **state)
+{
+    (void)state;
+    trial t = {0};
+    device = "cuda";
+    assert_int_equal(scratch_shell(dir, "rm -rf probe"), 0);
+    start(&t, &(setting){"streams", "1", "0", "fp32"}, "2", "probe");
+    trial_wait(&t);
+    int status = t.status;
+    trial_free(&t);
+    if (status == 4)
+        skip(); /* there is none */
+    check_settings("Continuing is exact on a GPU: every byte of the last checkpoint, and the history");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_killed_run_goes_on_to_the_same_bits)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_killed_run_goes_on_to_the_same_bits),
+                                       cmocka_unit_test(so_does_one_on_a_gpu)};
     return cmocka_run_group_tests(tests, begin, end) != 0;
 }
