@@ -153,7 +153,7 @@ typedef struct {
     crnn_persist_plan plan[2];
     void *work[2];
     float *hs, *h_last, *keep, *xp, *h_first, *b1, *dhs, *R;
-    uint16_t *tokens;
+    uint16_t *tokens, *h16, *d16;
 } run;
 
 /* Half of the resident weights go to shared memory, where a kernel with fewer is at hand. */
@@ -190,13 +190,15 @@ static run run_new(const layer *l, crnn_persist_precision precision)
         r.xp = device(l->xp, (s->V ? (size_t)s->V : n) * (size_t)l->ldx * f);
     if (s->V)
         r.tokens = device(l->tokens, n * sizeof *r.tokens);
+    r.h16 = device(NULL, (n + (size_t)s->B) * H * sizeof *r.h16);
+    r.d16 = device(NULL, n * 3 * H * sizeof *r.d16);
     for (int d = 0; d < 2; d++)
         ok(crnn_persist_pack(&r.plan[d], r.work[d], r.R, l->ldr, NULL));
     return r;
 }
 static void run_free(const layer *l, run *r)
 {
-    void *all[] = {r->work[0], r->work[1], r->hs, r->h_first, r->keep, r->b1, r->dhs, r->R, r->tokens};
+    void *all[] = {r->work[0], r->work[1], r->hs, r->h_first, r->keep, r->b1, r->dhs, r->R, r->tokens, r->h16, r->d16};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         ok(cudaFree(all[i]));
     if (!l->s.in_place)
@@ -207,6 +209,7 @@ static crnn_persist_forward forward_of(const layer *l, const run *r)
     return (crnn_persist_forward){.workspace = r->work[0],
                                   .hs = r->hs,
                                   .h_last = r->h_last,
+                                  .h16 = r->h16,
                                   .keep = r->keep,
                                   .xp = r->xp,
                                   .tokens = r->tokens,
@@ -220,6 +223,7 @@ static crnn_persist_backward backward_of(const layer *l, const run *r)
 {
     return (crnn_persist_backward){.workspace = r->work[1],
                                    .keep = r->keep,
+                                   .d16 = r->d16,
                                    .dhs = r->dhs,
                                    .hs = r->hs,
                                    .h_first = r->h_first,
@@ -255,6 +259,18 @@ static void close_to(const char *what, const layer *l, crnn_persist_precision pr
         fail_msg("%s, B %d H %d T %d in %s: row %lld column %lld is off by %g, the largest is %g", what, l->s.B, l->s.H,
                  l->s.T, names[precision], (long long)(at / columns), (long long)(at % columns), worst, largest);
 }
+/* Rounded to nearest even, as the kernels do it. */
+static void is_rounded(const void *device16, const float *x, int64_t ld, int64_t rows, int64_t columns)
+{
+    uint16_t *got = malloc((size_t)(rows * columns) * sizeof *got);
+    take(got, device16, (size_t)(rows * columns) * sizeof *got);
+    for (int64_t i = 0; i < rows * columns; i++) {
+        uint32_t u;
+        memcpy(&u, &x[i / columns * ld + i % columns], sizeof u);
+        assert_int_equal(got[i], (u + 0x7fff + (u >> 16 & 1)) >> 16);
+    }
+    free(got);
+}
 static void matches(const shape *s, crnn_persist_precision precision)
 {
     layer l = layer_new(s);
@@ -269,6 +285,8 @@ static void matches(const shape *s, crnn_persist_precision precision)
     take(keep, r.keep, (size_t)(n * l.ldk) * sizeof *keep);
     close_to("h", &l, precision, hs, H, l.hs, n, H);
     close_to("gates", &l, precision, keep, l.ldk, l.keep, n, 4 * H);
+    is_rounded(r.h16, l.h_first, H, s->B, H);
+    is_rounded(r.h16 + s->B * H, hs, H, n, H);
     assert_memory_equal(h_last, hs + (n - s->B) * H, (size_t)(s->B * H) * sizeof *h_last);
     ok(cudaMemcpy(r.h_first, l.h_first, (size_t)(s->B * H) * sizeof *h_last,
                   cudaMemcpyHostToDevice)); /* h_last was there */
@@ -276,6 +294,7 @@ static void matches(const shape *s, crnn_persist_precision precision)
     ok(crnn_persist_launch_backward(&r.plan[1], &backward, NULL));
     take(keep, r.keep, (size_t)(n * l.ldk) * sizeof *keep);
     close_to("gradients", &l, precision, keep, l.ldk, l.back, n, 4 * H);
+    is_rounded(r.d16, keep, l.ldk, n, 3 * H);
     is_well(&r);
     free(hs);
     free(keep);

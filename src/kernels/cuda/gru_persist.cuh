@@ -322,6 +322,18 @@ static __device__ __forceinline__ void store_pair(float *to, float2 v, const Own
     if (o.second)
         to[1] = v.y;
 }
+static __device__ __forceinline__ void store_pair_bf16(uint16_t *to, float2 v, const Owner &o)
+{
+    uint32_t w[1];
+    Bf16::words(w, v.x, v.y);
+    if (o.wide) {
+        *reinterpret_cast<uint32_t *>(to) = w[0];
+        return;
+    }
+    to[0] = static_cast<uint16_t>(w[0]);
+    if (o.second)
+        to[1] = static_cast<uint16_t>(w[0] >> 16);
+}
 static __device__ __forceinline__ float2 load_pair(const float *from, const Owner &o)
 {
     return {from[0], o.second ? from[1] : 0.0f};

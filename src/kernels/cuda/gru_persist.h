@@ -66,6 +66,7 @@ typedef struct {
     void *workspace;
     float *hs;     /* [T,B,H] */
     float *h_last; /* [B,H], may be h_first; NULL: not wanted */
+    uint16_t *h16; /* [T+1,B,H] h_first and hs in bfloat16; NULL: not wanted */
     float *keep;   /* [T*B rows, ldk apart] n_h, z, r, n, H floats each; NULL: not wanted */
     const float *
         xp; /* rows of z, r, n, ldx apart: of each position [T,B], or of each character where there are tokens. May lie in keep. */
@@ -83,6 +84,7 @@ cudaError_t crnn_persist_launch_forward(const crnn_persist_plan *plan, const crn
 typedef struct {
     void *workspace;
     float *keep;          /* in: n_h, z, r, n as the forward pass left them; out: dn_h, dz, dr, dn */
+    uint16_t *d16;        /* [T,B,3H] out: dn_h, dz, dr in bfloat16; NULL: not wanted */
     const float *dhs;     /* [T,B,H] gradient at each h, without what comes from later steps */
     const float *hs;      /* [T,B,H] */
     const float *h_first; /* [B,H] */

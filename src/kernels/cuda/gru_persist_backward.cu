@@ -160,6 +160,12 @@ template <class F, int TILES, int RESIDENT> struct Block {
         store_pair(keep + H, g.dz, o);
         store_pair(keep + 2 * H, g.dr, o);
         store_pair(keep + 3 * H, g.dn, o);
+        if (!p.a.d16)
+            return;
+        uint16_t *d16 = p.a.d16 + (static_cast<int64_t>(t) * p.plan.B + row(o, chunk)) * 3 * H + o.j;
+        store_pair_bf16(d16, g.dn_h, o);
+        store_pair_bf16(d16 + H, g.dz, o);
+        store_pair_bf16(d16 + 2 * H, g.dr, o);
     }
     // The gates' gradients, published before they are stored for later kernels.
     __device__ __forceinline__ void gates(unsigned base, int t, int chunk, int parity) const
@@ -249,7 +255,7 @@ cudaError_t crnn_persist_launch_backward(const crnn_persist_plan *plan, const cr
     Pass p = {*pass, *plan, false};
     if (!p.a.patience)
         p.a.patience = PATIENCE;
-    p.wide = even({plan->H, pass->ldk}) && aligned({pass->keep, pass->dhs, pass->hs, pass->h_first});
+    p.wide = even({plan->H, pass->ldk}) && aligned({pass->keep, pass->d16, pass->dhs, pass->hs, pass->h_first});
     const Kernel kernel = kernel_of(*plan);
     return kernel.launch && plan->direction == CRNN_PERSIST_BACKWARD ? kernel.launch(p, stream) : cudaErrorInvalidValue;
 }

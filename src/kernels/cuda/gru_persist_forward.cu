@@ -106,6 +106,8 @@ template <class F, int TILES, int RESIDENT> struct Block {
             if (there(o, 0, chunk)) {
                 const float2 h = load_pair(p.a.h_first + position(o, 0, chunk) * p.plan.H + o.j, o);
                 states()[chunk * OWNERS + o.thread] = h;
+                if (p.a.h16)
+                    store_pair_bf16(p.a.h16 + position(o, 0, chunk) * p.plan.H + o.j, h, o);
                 publish<F>(slot_of(exchange(), 0, chunk, L::PARTS), o.j / 16, o.j, o.row, h.x * F::STATES,
                            h.y * F::STATES);
             }
@@ -171,6 +173,8 @@ template <class F, int TILES, int RESIDENT> struct Block {
         const int H = p.plan.H;
         const float2 h = states()[chunk * OWNERS + o.thread];
         store_pair(p.a.hs + position(o, t, chunk) * H + o.j, h, o);
+        if (p.a.h16)
+            store_pair_bf16(p.a.h16 + position(o, t + 1, chunk) * H + o.j, h, o);
         if (t + 1 == p.a.T && p.a.h_last)
             store_pair(p.a.h_last + position(o, 0, chunk) * H + o.j, h, o);
         if (!p.a.keep)
@@ -264,7 +268,7 @@ cudaError_t crnn_persist_launch_forward(const crnn_persist_plan *plan, const crn
     if (!p.a.patience)
         p.a.patience = PATIENCE;
     p.wide = even({plan->H, pass->ldx, pass->keep ? pass->ldk : 0}) &&
-             aligned({pass->hs, pass->keep, pass->h_last, pass->xp, pass->h_first});
+             aligned({pass->hs, pass->h16, pass->keep, pass->h_last, pass->xp, pass->h_first});
     const Kernel kernel = kernel_of(*plan);
     return kernel.launch && plan->direction == CRNN_PERSIST_FORWARD ? kernel.launch(p, stream) : cudaErrorInvalidValue;
 }
