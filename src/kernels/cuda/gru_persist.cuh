@@ -217,9 +217,12 @@ template <class L> struct Product {
         }
         gpu::cp_async_commit();
     }
+    // With one tile, steps of odd number have sums of their own: two sums alone would leave the tensor cores waiting for each other's ends.
+    static constexpr bool TWO_CHAINS = L::TILES == 1;
     // sum += W x. Between begin() and run() the caller has committed exactly one group of its own copies.
     __device__ __forceinline__ void run(float (&sum)[L::TILES][2][4], const Weights<L> &w) const
     {
+        float odd[L::TILES][2][4] = {};
 #pragma unroll
         for (int p = 0; p < L::RESIDENT / L::PIECE; p++) {
             // Later groups: the pieces under way, and until the first ones are all here the caller's own.
@@ -230,7 +233,8 @@ template <class L> struct Product {
             meet();
 #pragma unroll
             for (int i = 0; i < L::PIECE; i++)
-                step(sum, w, p * L::PIECE + i, stage + (p % L::DEPTH * L::PIECE + i) * (L::PARTS * STEP_LANES));
+                step(TWO_CHAINS && (p * L::PIECE + i) % 2 ? odd : sum, w, p * L::PIECE + i,
+                     stage + (p % L::DEPTH * L::PIECE + i) * (L::PARTS * STEP_LANES));
             follow(p);
         }
 #pragma unroll 1
@@ -242,6 +246,11 @@ template <class L> struct Product {
                 far_step(sum, p * L::PIECE + i, stage + (p % L::DEPTH * L::PIECE + i) * (L::PARTS * STEP_LANES));
             follow(p);
         }
+#pragma unroll
+        for (int tile = 0; TWO_CHAINS && tile < L::TILES; tile++)
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                sum[tile][i / 4][i % 4] += odd[tile][i / 4][i % 4];
     }
 };
 
