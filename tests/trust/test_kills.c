@@ -32,12 +32,13 @@ static void random_kills_lose_nothing(void **state)
     char why[200];
     trial t = {0};
     int64_t saved = -1;
-    for (long i = 0; i < trust_pick(60, 1000); i++) {
+    for (long i = 0; i < trust_pick(40, 1000); i++) {
         if (saved < 0)
             trial_start(&t, dir, (const char *const[]){"train", "a.txt", TRUST_TINY, "--out", "run", NULL});
         else
             trial_start(&t, dir, (const char *const[]){"train", "--resume", "run", NULL});
-        usleep((unsigned)trust_random(120000)); /* it starts within a third of that where the machine is idle */
+        usleep(
+            (unsigned)trust_random((uint64_t)(whole.seconds * 3e6))); /* of which a third is the start, by and large */
         kill(t.pid, SIGKILL);
         trial_wait(&t);
         int64_t now = trial_saved(t.words);

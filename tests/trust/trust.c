@@ -217,6 +217,20 @@ void trial_wait(trial *t)
     find_words(t);
 }
 
+bool trial_said(const char *text)
+{
+    for (int i = 0; i < 3000; i++) {
+        size_t size;
+        char *said = crnn_read_file(log_path, (int64_t)1 << 32, &size, NULL);
+        bool found = said && memmem(said, size, text, strlen(text));
+        free(said);
+        if (found)
+            return true;
+        usleep(10000);
+    }
+    return false;
+}
+
 void trial_free(trial *t)
 {
     free(t->log);
@@ -342,6 +356,7 @@ void trust_make_whole(trust_whole *whole, const char *dir, int64_t steps)
     trial_do(&t, where, "train", whole->text, TRUST_TINY, "--max-steps", whole->steps, "--out", "run");
     if (t.status != 0 || !trust_digest(whole->digest, where, "run", steps, why))
         fail_msg("the undisturbed run: status %d, %s", t.status, t.words);
+    whole->seconds = t.seconds;
     trial_free(&t);
 }
 

@@ -55,6 +55,8 @@ typedef struct {
 
 void trial_start(trial *t, const char *dir, const char *const *arguments);
 void trial_wait(trial *t);
+/* Waits until it has said the text, half a minute at most; false where it has not. */
+bool trial_said(const char *text);
 void trial_free(trial *t);
 #define trial_do(t, dir, ...) (trial_start(t, dir, (const char *const[]){__VA_ARGS__, NULL}), trial_wait(t))
 
@@ -88,6 +90,7 @@ typedef struct {
     char steps[24]; /* how many, as text */
     int64_t end;    /* and as a number */
     uint8_t digest[32];
+    double seconds; /* that it took */
 } trust_whole;
 
 /* Makes the text and the undisturbed run below dir. */
