@@ -30,9 +30,13 @@ static int end(void **state)
 
 static void assert_lines_fit(const char *text)
 {
-    for (const char *line = text; *line; line = strchr(line, '\n') + 1)
-        if (strcspn(line, "\n") > 100)
+    for (const char *line = text; *line; line = strchr(line, '\n') + 1) {
+        size_t length = strcspn(line, "\n");
+        if (length > 100)
             fail_msg("a line of the help is longer than 100 bytes: %.110s", line);
+        if (length && line[length - 1] == ' ')
+            fail_msg("a line of the help ends with a space: %.100s", line);
+    }
 }
 
 static void the_program_names_its_commands_and_statuses(void **state)

@@ -124,10 +124,10 @@ static void print_help(const opt_set *set)
         if (row->group)
             printf("\n%s:\n", row->group);
         snprintf(left, sizeof left, row->type == OPT_FLAG ? "--%s" : "--%s %s", row->name, row->what);
-        printf("  %-26s ", left);
         if (strlen(left) > 26)
-            printf("\n  %-26s ", "");
-        printf("%s", row->help);
+            printf("  %s\n  %-26s %s", left, "", row->help);
+        else
+            printf("  %-26s %s", left, row->help);
         if (row->preset && row->type != OPT_FLAG)
             printf(" [%s]", row->preset);
         printf("\n");
