@@ -87,12 +87,9 @@ build() { # TARGET CMAKE_OPTION...
 
 nvidia_note() {
     { have nvidia-smi || [ -e /proc/driver/nvidia ]; } || return 0
-    if have nvcc || [ -x /usr/local/cuda/bin/nvcc ]; then
-        say "An NVIDIA driver and a CUDA toolkit are here; this version trains on the CPU, its CUDA backend comes next."
-    else
-        say "An NVIDIA driver is here, but no CUDA toolkit: the CUDA backend, which comes next, wants one (on Debian:"
-        say "apt-get install nvidia-cuda-toolkit from contrib and non-free, or NVIDIA's own packages). Training on the CPU now."
-    fi
+    { have nvcc || [ -x /usr/local/cuda/bin/nvcc ]; } && have g++ && return 0
+    say "An NVIDIA driver is here, but no CUDA toolkit with a C++ compiler: this build will compute on the CPU. For the GPU, install"
+    say "g++, NVIDIA's packages cuda-toolkit and cudnn9 (developer.nvidia.com/cuda-downloads), remove build/, and run this again."
 }
 
 # Debian's proverbs and quotations: the plain files only; the folder `off` beside them is offensive on purpose and stays out.

@@ -12,6 +12,14 @@ list(REMOVE_ITEM CRNN_OPENMP_NAMES pthread)
 list(TRANSFORM CRNN_OPENMP_NAMES PREPEND "-l" OUTPUT_VARIABLE CRNN_OPENMP_FLAGS)
 string(REPLACE ";" " " CRNN_OPENMP_FLAGS "${CRNN_OPENMP_FLAGS}")
 
+# What the CUDA backend adds: the static runtime, and what code by nvcc calls.
+set(CRNN_CUDA_NAMES "")
+if(CRNN_HAVE_CUDA)
+  set(CRNN_CUDA_NAMES ${CUDAToolkit_LIBRARY_DIR}/libcudart_static.a dl rt stdc++)
+endif()
+list(TRANSFORM CRNN_CUDA_NAMES PREPEND "-l" REGEX "^[^/]" OUTPUT_VARIABLE CRNN_CUDA_FLAGS)
+string(REPLACE ";" " " CRNN_CUDA_FLAGS "${CRNN_CUDA_FLAGS}")
+
 set(CRNN_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/crnn)
 configure_package_config_file(cmake/crnnConfig.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/crnnConfig.cmake
   INSTALL_DESTINATION ${CRNN_CMAKE_DIR} PATH_VARS CMAKE_INSTALL_LIBDIR CMAKE_INSTALL_INCLUDEDIR)

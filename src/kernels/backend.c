@@ -19,11 +19,12 @@ crnn_backend *crnn_cuda_open(const crnn_device_config *config, crnn_error *err)
     return NULL;
 }
 
-void crnn_cuda_describe(crnn_device_info *info, const crnn_device_config *config)
+crnn_status crnn_cuda_describe(crnn_device_info *info, const crnn_device_config *config)
 {
     (void)config;
     *info = (crnn_device_info){.kind = CRNN_DEVICE_CUDA, .name = "CUDA GPU"};
     snprintf(info->why, sizeof info->why, "%s", no_cuda);
+    return CRNN_ERR_DEVICE;
 }
 #endif
 
@@ -52,10 +53,11 @@ crnn_status crnn_device_choose(crnn_device_info *info, const crnn_device_config 
         return crnn_fail(err, CRNN_ERR_ARGUMENT, "threads must lie between 1 and 4096 (0: all cores), not %d",
                          (int)config->threads);
     crnn_device_info cuda = {0};
-    if (config->kind != CRNN_DEVICE_CPU)
-        crnn_cuda_describe(&cuda, config);
-    if (config->kind == CRNN_DEVICE_CUDA && !cuda.usable)
-        return crnn_fail(err, CRNN_ERR_DEVICE, "no CUDA device: %s; or use --device cpu", cuda.why);
+    crnn_status status = config->kind == CRNN_DEVICE_CPU ? CRNN_OK : crnn_cuda_describe(&cuda, config);
+    if (config->kind == CRNN_DEVICE_CUDA && status == CRNN_ERR_DEVICE)
+        return crnn_fail(err, status, "no CUDA device: %s; or use --device cpu", cuda.why);
+    if (config->kind == CRNN_DEVICE_CUDA && status != CRNN_OK)
+        return crnn_fail(err, status, "%s", cuda.why);
     if (cuda.usable) {
         *info = cuda;
         if (config->kind == CRNN_DEVICE_AUTO)

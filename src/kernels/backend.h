@@ -174,7 +174,7 @@ crnn_backend *crnn_cpu_open(const crnn_device_config *config, crnn_error *err);
 void crnn_cpu_describe(crnn_device_info *info, int32_t threads);
 /* CRNN_ERR_DEVICE where no GPU is usable as config wants it. */
 crnn_backend *crnn_cuda_open(const crnn_device_config *config, crnn_error *err);
-/* Opens and closes it; info->why says what is missing where that fails. */
-void crnn_cuda_describe(crnn_device_info *info, const crnn_device_config *config);
+/* Opens and closes it; info->why says what is missing where that fails. Returns how it went. */
+crnn_status crnn_cuda_describe(crnn_device_info *info, const crnn_device_config *config);
 
 #endif

@@ -69,6 +69,7 @@ static crnn_status cuda_sync(crnn_backend *be, crnn_error *err)
 {
     crnn_cuda *cuda = crnn_cuda_of(be);
     wait_for_stream(cuda);
+    crnn_cuda_check_layers(cuda);
     crnn_status status = cuda->failure.status;
     if (status)
         crnn_fail(err, status, "%s", cuda->failure.text);

@@ -98,6 +98,8 @@ typedef struct {
     void (*backward)(crnn_gru *g, float *din, float *dw, const float *dhs, const float *hs, const crnn_gru_input *in,
                      const float *h_first, const float *w);
     double (*flop)(const crnn_gru *g, bool backward);
+    /* A word in device memory that is not 0 once pass `pass` of the layer gave up; NULL: no such pass. The way may have none. */
+    const uint32_t *(*status)(const crnn_gru *g, int pass);
 } crnn_gru_way;
 
 /* What every layer begins with. */
@@ -108,10 +110,12 @@ struct crnn_gru {
     crnn_gru_shape s;
     const float *seen_w, *seen_embeddings; /* what a layer that only reads prepared from; NULL: stale */
 };
-extern const crnn_gru_way crnn_gru_cudnn, crnn_gru_loop;
+extern const crnn_gru_way crnn_gru_cudnn, crnn_gru_loop, crnn_gru_persist;
 /* CRNN_ERR_ARGUMENT, with the list of names, where config asks for a way that there is not. */
 crnn_status crnn_cuda_check_algo(const crnn_device_config *config, crnn_error *err);
-/* The gru ops of the table, but for flop. */
+/* Reads what the layers' kernels say of themselves; latches where one gave up. The stream is waited for. */
+void crnn_cuda_check_layers(crnn_cuda *cuda);
+/* The gru ops of the table. */
 crnn_gru *crnn_cuda_gru_new(crnn_backend *be, const crnn_gru_shape *shape);
 void crnn_cuda_gru_free(crnn_gru *g);
 int64_t crnn_cuda_gru_params(const crnn_gru *g);

@@ -82,7 +82,7 @@ void crnn_cuda_describe_device(crnn_device_info *info, const crnn_gpu_libraries 
              cublas % 100, cudnn / 10000, cudnn / 100 % 100, cudnn % 100);
 }
 
-void crnn_cuda_describe(crnn_device_info *info, const crnn_device_config *config)
+crnn_status crnn_cuda_describe(crnn_device_info *info, const crnn_device_config *config)
 {
     crnn_error err = {0};
     crnn_backend *be = crnn_cuda_open(config, &err);
@@ -90,8 +90,9 @@ void crnn_cuda_describe(crnn_device_info *info, const crnn_device_config *config
     if (be) {
         be->ops->info(be, info);
         be->ops->close(be);
-        return;
+        return CRNN_OK;
     }
     snprintf(info->name, sizeof info->name, "CUDA GPU");
     snprintf(info->why, sizeof info->why, "%.*s", (int)sizeof info->why - 1, err.text);
+    return err.status;
 }

@@ -61,6 +61,14 @@ static inline unsigned gpu_blocks(int64_t n, int threads)
     return static_cast<unsigned>(blocks < most ? blocks : most);
 }
 
+// Tensor cores for these formats, and copies beside computing, came with compute capability 8.0. Kernels that use them compile for older
+// GPUs too, so that each file serves them all, but are never launched there.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define GPU_BEFORE_AMPERE 1
+#else
+#define GPU_BEFORE_AMPERE 0
+#endif
+
 // Operations without a CUDA C++ spelling: inline PTX for the GPU, functions of the simulator otherwise.
 namespace gpu
 {
@@ -106,6 +114,8 @@ __device__ __forceinline__ void mma_m16n8k16(float d[4], const uint32_t a[4], co
 {
 #ifdef CUSIM
     cusim::mma_m16n8k16_bf16(d, a, b, c);
+#elif GPU_BEFORE_AMPERE
+    __trap();
 #else
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
         : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
@@ -116,6 +126,8 @@ __device__ __forceinline__ void mma_m16n8k16_f16(float d[4], const uint32_t a[4]
 {
 #ifdef CUSIM
     cusim::mma_m16n8k16_f16(d, a, b, c);
+#elif GPU_BEFORE_AMPERE
+    __trap();
 #else
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
         : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
@@ -138,6 +150,8 @@ __device__ __forceinline__ void cp_async16(void *dst, const void *src)
 {
 #ifdef CUSIM
     cusim::cp_async(dst, src, 16, 16);
+#elif GPU_BEFORE_AMPERE
+    __trap();
 #else
     unsigned s = static_cast<unsigned>(__cvta_generic_to_shared(dst));
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(s), "l"(src) : "memory");
@@ -149,6 +163,8 @@ template <int BYTES> __device__ __forceinline__ void cp_async_small(void *dst, c
     static_assert(BYTES == 4 || BYTES == 8, "16 bytes go past the first-level cache: cp_async16");
 #ifdef CUSIM
     cusim::cp_async(dst, src, BYTES, BYTES);
+#elif GPU_BEFORE_AMPERE
+    __trap();
 #else
     unsigned s = static_cast<unsigned>(__cvta_generic_to_shared(dst));
     asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(s), "l"(src), "n"(BYTES) : "memory");
@@ -158,6 +174,8 @@ __device__ __forceinline__ void cp_async_commit()
 {
 #ifdef CUSIM
     cusim::cp_async_commit();
+#elif GPU_BEFORE_AMPERE
+    __trap();
 #else
     asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
@@ -166,6 +184,8 @@ template <int N> __device__ __forceinline__ void cp_async_wait()
 {
 #ifdef CUSIM
     cusim::cp_async_wait(N);
+#elif GPU_BEFORE_AMPERE
+    __trap();
 #else
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 #endif

@@ -12,6 +12,7 @@ static const struct {
     {"cudnn-persist-dynamic", &crnn_gru_cudnn},
     {"cudnn-persist-small", &crnn_gru_cudnn},
     {"loop", &crnn_gru_loop},
+    {"persist", &crnn_gru_persist},
 };
 
 static const crnn_gru_way *find_way(const char *name)
@@ -28,7 +29,7 @@ crnn_status crnn_cuda_check_algo(const crnn_device_config *config, crnn_error *e
         return CRNN_OK;
     return crnn_fail(err, CRNN_ERR_ARGUMENT,
                      "unknown --rnn-algo for a CUDA GPU; it knows: auto, cudnn, cudnn-persist-static, "
-                     "cudnn-persist-dynamic, cudnn-persist-small, loop");
+                     "cudnn-persist-dynamic, cudnn-persist-small, loop, persist");
 }
 
 /* Whether the states and the weights alone could ever fit, before anything is multiplied in integers. */
@@ -71,6 +72,22 @@ void crnn_cuda_gru_free(crnn_gru *g)
         link = &(*link)->next;
     *link = g->next;
     g->way->free(g);
+}
+
+void crnn_cuda_check_layers(crnn_cuda *cuda)
+{
+    for (const crnn_gru *g = cuda->layers; g; g = g->next)
+        for (int pass = 0; g->way->status && g->way->status(g, pass) && !cuda->failure.status; pass++) {
+            uint32_t gave_up = 0;
+            cuda->op = "gru";
+            crnn_cuda_ok(cuda, cudaMemcpyAsync(&gave_up, g->way->status(g, pass), sizeof gave_up,
+                                               cudaMemcpyDeviceToHost, cuda->stream));
+            crnn_cuda_ok(cuda, cudaStreamSynchronize(cuda->stream));
+            if (gave_up)
+                crnn_cuda_failed(cuda, CRNN_ERR_FAULT,
+                                 "the blocks of the persistent kernel waited for one another in vain: is the GPU "
+                                 "shared with other work? use --rnn-algo cudnn");
+        }
 }
 
 int64_t crnn_cuda_gru_params(const crnn_gru *g)

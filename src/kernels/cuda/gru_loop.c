@@ -1,4 +1,5 @@
-/* gru_loop.c - a recurrent layer as a loop over time: one product by cuBLASLt and one kernel for the gates each.
+/* gru_loop.c - a recurrent layer of our own, in two ways that differ in the passage through time alone: as a loop, one product by cuBLASLt and
+ * one kernel for the gates at each time step; or by the kernels of gru_persist.h, which stay on the GPU for all of them.
  *
  * Layout of the weights: K [I,3H] and b0 [3H] with gates z, r, n as in the canonical form; R [H,3H] and b1 [3H] with gates n, z, r. So one
  * row of `keep` serves both: its four parts of H floats are (n_h, z, r, n) after the forward pass, with n_h = h Rn + b1n, and
@@ -8,12 +9,16 @@
  * pass looks rows up, and the backward pass sums gradients by character before its products.
  */
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/gru_persist.h"
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct {
     crnn_gru base;
     bool folded, bf16;
+    bool persistent; /* passes by plan[] in space[], forward and backward */
+    crnn_persist_plan plan[2];
+    void *space[2];
     float *keep;           /* [T,B,4H]; [B,4H] where nothing need be kept */
     float *hp;             /* [B,3H] h R of one time step; backward: [B,H] what comes back through R */
     float *dh;             /* [B,H] what comes back past z */
@@ -57,10 +62,17 @@ static uint16_t *h16_at(const layer *l, int64_t t)
     return l->h16 + slot * l->base.s.B * l->base.s.H;
 }
 
+/* How many passes persistent kernels make. */
+static int passes(const layer *l)
+{
+    return !l->persistent ? 0 : l->base.s.training ? 2 : 1;
+}
+
 static void layer_free(crnn_gru *g)
 {
     layer *l = layer_of(g);
-    void *owned[] = {l->keep, l->hp, l->dh, l->x, l->table, l->dtable, l->R16, l->h16, l->d16};
+    void *owned[] = {l->keep, l->hp,  l->dh,  l->x,        l->table,   l->dtable,
+                     l->R16,  l->h16, l->d16, l->space[0], l->space[1]};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         crnn_cuda_free(&g->cuda->base, owned[i]);
     free(l);
@@ -82,6 +94,8 @@ static void make_memory(layer *l)
         l->dtable = crnn_cuda_alloc_items(cuda, s->V, 3 * H, item);
     if (s->V > 0 && !l->folded)
         l->x = crnn_cuda_alloc_items(cuda, n, s->I, item);
+    for (int i = 0; i < passes(l); i++)
+        l->space[i] = crnn_cuda_alloc(&cuda->base, crnn_persist_bytes(&l->plan[i]));
     if (!l->bf16)
         return;
     l->R16 = crnn_cuda_alloc_items(cuda, H, 3 * H, half);
@@ -90,21 +104,53 @@ static void make_memory(layer *l)
         l->d16 = crnn_cuda_alloc_items(cuda, n, 3 * H, half);
 }
 
-static crnn_gru *layer_make(crnn_cuda *cuda, const crnn_gru_shape *shape)
+static const crnn_persist_precision persist_precision[] = {
+    [CRNN_FP32] = CRNN_PERSIST_SPLIT, [CRNN_TF32] = CRNN_PERSIST_FP16, [CRNN_BF16] = CRNN_PERSIST_BF16};
+
+static void plan_passes(layer *l)
+{
+    crnn_cuda *cuda = l->base.cuda;
+    const crnn_gru_shape *s = &l->base.s;
+    struct cudaDeviceProp p;
+    if (!crnn_cuda_ok(cuda, cudaGetDeviceProperties(&p, 0)))
+        return;
+    crnn_persist_gpu gpu = {p.multiProcessorCount, (int32_t)p.sharedMemPerBlockOptin, p.major};
+    for (int i = 0; i < passes(l) && !cuda->failure.status; i++)
+        if (!crnn_persist_plan_for(&l->plan[i], i ? CRNN_PERSIST_BACKWARD : CRNN_PERSIST_FORWARD,
+                                   persist_precision[cuda->config.precision], s->B, s->H, &gpu, 0, 0))
+            crnn_cuda_failed(cuda, CRNN_ERR_ARGUMENT,
+                             "so many units do not fit into this GPU's registers and shared memory; use --rnn-algo "
+                             "cudnn or loop");
+}
+
+static crnn_gru *make(crnn_cuda *cuda, const crnn_gru_shape *shape, const crnn_gru_way *way)
 {
     layer *l = calloc(1, sizeof *l);
     if (!l) {
         crnn_cuda_failed(cuda, CRNN_ERR_MEMORY, "out of memory");
         return NULL;
     }
-    l->base = (crnn_gru){.way = &crnn_gru_loop, .cuda = cuda, .s = *shape};
+    l->base = (crnn_gru){.way = way, .cuda = cuda, .s = *shape};
     l->folded = folds(shape);
-    l->bf16 = cuda->config.precision == CRNN_BF16;
-    make_memory(l);
+    l->persistent = way == &crnn_gru_persist;
+    l->bf16 = !l->persistent && cuda->config.precision == CRNN_BF16;
+    plan_passes(l);
+    if (!cuda->failure.status)
+        make_memory(l);
     if (!cuda->failure.status)
         return &l->base;
     layer_free(&l->base);
     return NULL;
+}
+
+static crnn_gru *loop_make(crnn_cuda *cuda, const crnn_gru_shape *shape)
+{
+    return make(cuda, shape, &crnn_gru_loop);
+}
+
+static crnn_gru *persist_make(crnn_cuda *cuda, const crnn_gru_shape *shape)
+{
+    return make(cuda, shape, &crnn_gru_persist);
 }
 
 /* --- canonical weights in and out ------------------------------------------------------------------------------------ */
@@ -175,6 +221,8 @@ static void layer_prepare(crnn_gru *g, const crnn_gru_input *in, const float *w)
             l->table, in->embeddings, p.K, p.b0);
     if (l->bf16 && !cuda->failure.status)
         crnn_cuda_ok(cuda, crnn_launch_to_bf16(l->R16, p.R, H * H3, cuda->stream));
+    for (int i = 0; i < passes(l) && !cuda->failure.status; i++)
+        crnn_cuda_ok(cuda, crnn_persist_pack(&l->plan[i], l->space[i], p.R, H3, cuda->stream));
 }
 
 /* Parts 1 to 3 of keep become x K + b0. */
@@ -190,6 +238,26 @@ static void project(layer *l, const crnn_gru_input *in, const parts *p)
         l->keep + s->H, l->x ? l->x : in->x, p->K, p->b0);
 }
 
+static void forward_persistent(layer *l, float *hs, const crnn_gru_input *in, const float *h_first, const parts *p)
+{
+    crnn_cuda *cuda = l->base.cuda;
+    const crnn_gru_shape *s = &l->base.s;
+    int64_t H = s->H;
+    bool kept = s->training || !l->folded;
+    crnn_persist_forward pass = {.workspace = l->space[0],
+                                 .hs = hs,
+                                 .keep = kept ? l->keep : NULL,
+                                 .h_first = h_first,
+                                 .b1 = p->b1,
+                                 .ldk = 4 * H,
+                                 .T = s->T};
+    pass.xp = l->folded ? l->table : l->keep + H;
+    pass.ldx = l->folded ? 3 * H : 4 * H;
+    pass.tokens = l->folded ? in->tokens : NULL;
+    if (!cuda->failure.status)
+        crnn_cuda_ok(cuda, crnn_persist_launch_forward(&l->plan[0], &pass, cuda->stream));
+}
+
 static void layer_forward(crnn_gru *g, float *hs, const crnn_gru_input *in, const float *h_first, const float *w)
 {
     layer *l = layer_of(g);
@@ -200,6 +268,10 @@ static void layer_forward(crnn_gru *g, float *hs, const crnn_gru_input *in, cons
     crnn_cuda_product_shape step = {.M = B, .N = H3, .K = H, .lda = H, .ldb = H3, .ldc = H3, .bf16 = l->bf16};
     if (!l->folded)
         project(l, in, &p);
+    if (l->persistent) {
+        forward_persistent(l, hs, in, h_first, &p);
+        return;
+    }
     if (l->bf16 && !cuda->failure.status)
         crnn_cuda_ok(cuda, crnn_launch_to_bf16(h16_at(l, 0), h_first, B * H, cuda->stream));
     for (int64_t t = 0; t < T && !cuda->failure.status; t++) {
@@ -226,6 +298,21 @@ static void layer_forward(crnn_gru *g, float *hs, const crnn_gru_input *in, cons
 /* --- backward -------------------------------------------------------------------------------------------------------- */
 
 /* keep turns from gates into gradients, from the last time step to the first. */
+static void back_persistent(layer *l, const float *dhs, const float *hs, const float *h_first)
+{
+    crnn_cuda *cuda = l->base.cuda;
+    const crnn_gru_shape *s = &l->base.s;
+    crnn_persist_backward pass = {.workspace = l->space[1],
+                                  .keep = l->keep,
+                                  .dhs = dhs,
+                                  .hs = hs,
+                                  .h_first = h_first,
+                                  .ldk = 4 * (int64_t)s->H,
+                                  .T = s->T};
+    pass.scale = crnn_persist_scale(l->plan[1].precision, (int64_t)s->T * s->B);
+    crnn_cuda_ok(cuda, crnn_persist_launch_backward(&l->plan[1], &pass, cuda->stream));
+}
+
 static void back_through_time(layer *l, const float *dhs, const float *hs, const float *h_first, const parts *p)
 {
     crnn_cuda *cuda = l->base.cuda;
@@ -317,7 +404,10 @@ static void layer_backward(crnn_gru *g, float *din, float *dw, const float *dhs,
     crnn_cuda *cuda = g->cuda;
     int64_t n = (int64_t)g->s.T * g->s.B;
     parts p = parts_of(g, w), d = parts_of(g, dw);
-    back_through_time(l, dhs, hs, h_first, &p);
+    if (l->persistent)
+        back_persistent(l, dhs, hs, h_first);
+    else
+        back_through_time(l, dhs, hs, h_first, &p);
     recurrent_gradient(l, d.R, hs, h_first);
     if (cuda->failure.status)
         return;
@@ -338,8 +428,14 @@ static double layer_flop(const crnn_gru *g, bool backward)
     return 2.0 * recurrent - 2.0 * g->s.B * g->s.H * H3 + 2.0 * input; /* nothing flows out through h_first */
 }
 
+static const uint32_t *persist_status(const crnn_gru *g, int pass)
+{
+    const layer *l = layer_of(g);
+    return pass < passes(l) ? crnn_persist_status(l->space[pass]) : NULL;
+}
+
 const crnn_gru_way crnn_gru_loop = {
-    .make = layer_make,
+    .make = loop_make,
     .free = layer_free,
     .params = layer_params,
     .pack = layer_pack,
@@ -348,4 +444,17 @@ const crnn_gru_way crnn_gru_loop = {
     .forward = layer_forward,
     .backward = layer_backward,
     .flop = layer_flop,
+};
+
+const crnn_gru_way crnn_gru_persist = {
+    .make = persist_make,
+    .free = layer_free,
+    .params = layer_params,
+    .pack = layer_pack,
+    .unpack = layer_unpack,
+    .prepare = layer_prepare,
+    .forward = layer_forward,
+    .backward = layer_backward,
+    .flop = layer_flop,
+    .status = persist_status,
 };

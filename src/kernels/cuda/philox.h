@@ -6,7 +6,7 @@
 #ifdef CUSIM
 #include "host/base/rng.h"
 #else
-#include <curand_kernel.h>
+#include <curand_philox4x32_x.h> // of curand_kernel.h the part that is used; the rest brings tables of megabytes
 #endif
 
 namespace gpu
