@@ -148,8 +148,8 @@ case ${1-} in
     exit 2
     ;;
 esac
-# On a machine that does something else besides, a thread that waits for another had better sleep than spin: forty times faster
-# there, and no slower elsewhere.
+# On a machine that does something else besides, a thread that waits for another had better sleep than spin: many times faster there,
+# and up to half as long again elsewhere with the preset used here (docs/PERFORMANCE.md).
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
 
 here=$(cd "$(dirname "$0")" && pwd)
