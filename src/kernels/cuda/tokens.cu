@@ -69,6 +69,7 @@ __global__ void __launch_bounds__(THREADS, 1)
     const int tid = threadIdx.x, warp = tid / 32, lane = tid % 32;
     const int column = blockIdx.y * THREADS + tid;
     float sum = 0;
+    // Two barriers are enough: found is written again behind the second one, list behind the first of the next round.
     for (int64_t base = 0; base < n; base += THREADS) {
         const bool mine = base + tid < n && tokens[base + tid] == blockIdx.x;
         const unsigned votes = __ballot_sync(0xffffffffu, mine);
@@ -85,7 +86,6 @@ __global__ void __launch_bounds__(THREADS, 1)
         __syncthreads();
         if (column < E)
             sum = add_rows(sum, dy + base * ld + column, ld, list, count);
-        __syncthreads(); // found and list are written again
     }
     if (column < E)
         dtable[static_cast<int64_t>(blockIdx.x) * E + column] = sum;

@@ -18,6 +18,8 @@ extern "C" {
 /* The nth call of that name from now (1: the next) returns error and does nothing, once; a call that frees does free. A kernel fails
    when it runs: from then on every call returns the error, as after a fault on hardware, until cudaDeviceReset. nth 0: nothing fails. */
 void cusim_fail(const char *name, uint64_t nth, cudaError_t error);
+/* The name of the call that was made to fail since then; NULL: none yet. */
+const char *cusim_failed(void);
 
 /* How often it was called since the start or the last cusim_reset_calls. */
 uint64_t cusim_calls(const char *name);
@@ -37,7 +39,7 @@ void cusim_set_memory(size_t bytes);
 void cusim_set_devices(int n);
 size_t cusim_memory_used(void);
 
-/* How many streams, events, graphs, library handles and descriptors there are now: to be the same before and after. */
+/* How many streams, events, graphs, pinned blocks, library handles and descriptors there are now: to be the same before and after. */
 size_t cusim_objects(void);
 
 /* Which algorithms the stand-in of cuDNN has for recurrent layers: bit 1 << cudnnRNNAlgo_t. All, or CUSIM_RNN_ALGOS. */

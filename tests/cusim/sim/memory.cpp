@@ -7,7 +7,6 @@
 namespace cusim
 {
 static std::map<const char *, size_t> &device_blocks = *new std::map<const char *, size_t>;
-static std::map<const char *, size_t> &host_blocks = *new std::map<const char *, size_t>;
 static size_t used;
 
 #if !CUSIM_CHECK
@@ -151,7 +150,7 @@ cudaError_t cudaHostAlloc(void **p, size_t n, unsigned)
         return error(cudaErrorMemoryAllocation);
     *p = block;
     if (block)
-        host_blocks[static_cast<char *>(block)] = n;
+        object_made(block, "pinned block");
     return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void **p, size_t n)
@@ -164,8 +163,7 @@ cudaError_t cudaFreeHost(void *p)
     if (!p || e == cudaErrorStreamCaptureUnsupported)
         return e;
     drain_all();
-    if (!host_blocks.erase(static_cast<char *>(p)))
-        fail("cudaFreeHost(%p): no such allocation, or freed before", p);
+    object_gone(p, "pinned block");
     free(p);
     return e;
 }

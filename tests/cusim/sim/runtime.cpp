@@ -14,6 +14,7 @@ struct Plan {
     std::string name; // "": every call
     uint64_t left = 0;
     cudaError_t error = cudaSuccess;
+    std::string failed; // the call that did
 };
 // CUSIM_FAIL=NAME:N or N.
 static Plan *plan_of_environment()
@@ -52,7 +53,10 @@ static cudaError_t count(const char *name, bool is_kernel)
     if (!is_kernel)
         all_calls++;
     bool meant = plan.left > 0 && (plan.name.empty() ? !is_kernel : plan.name == name);
-    return meant && --plan.left == 0 ? plan.error : cudaSuccess;
+    if (!meant || --plan.left > 0)
+        return cudaSuccess;
+    plan.failed = name;
+    return plan.error;
 }
 cudaError_t enter(const char *name)
 {
@@ -140,6 +144,11 @@ void cusim_fail(const char *name, uint64_t nth, cudaError_t e)
     plan.name = name ? name : "";
     plan.left = nth;
     plan.error = e;
+    plan.failed.clear();
+}
+const char *cusim_failed(void)
+{
+    return plan.failed.empty() ? nullptr : plan.failed.c_str();
 }
 uint64_t cusim_calls(const char *name)
 {

@@ -1,0 +1,220 @@
+/* Whatever call to the runtime or to a library fails, and whatever kernel: training and writing end with one sentence that says in which
+   operation, everything is given back, and where they go on all the same the results are the same. */
+#include "support/cmocka.h"
+#include "support/device.h"
+
+#include <crnn/model.h>
+#include <crnn/sample.h>
+#include <cusim_control.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+enum { V = 7, B = 2, T = 3, H = 4, E = 3, L = 2, TEXT = 40, COUNT = 2, WRITTEN = 4 };
+static const crnn_model_sizes sizes = {V, E, H, L, 0.25F};
+
+/* What a run gives. */
+typedef struct {
+    float weights[1024], state[L * B * H], probabilities[COUNT * V];
+    double losses[4];
+    uint16_t text[WRITTEN * COUNT];
+} results;
+
+static crnn_status train(results *r, crnn_model *model, crnn_error *err)
+{
+    uint16_t text[TEXT];
+    const int64_t starts[B] = {0, TEXT / 2};
+    crnn_update update = crnn_update_default();
+    crnn_step_result step;
+    for (int i = 0; i < TEXT; i++)
+        text[i] = (uint16_t)(i * i % V);
+    crnn_status status = crnn_model_set_text(model, (crnn_ids){text, TEXT, 2}, err);
+    for (int i = 0; i < 3 && status == CRNN_OK; i++) { /* as it is, captured, replayed */
+        update.count = update.step = i + 1;
+        update.clip = 1;
+        status = crnn_model_train(model, starts, &update, &step, err);
+        r->losses[i] = step.loss_sum;
+    }
+    if (status == CRNN_OK)
+        status = crnn_model_evaluate(model, (crnn_ids){text, TEXT, 2}, NULL, NULL, &step, err);
+    r->losses[3] = step.loss_sum;
+    if (status == CRNN_OK)
+        status = crnn_model_get_state(model, r->state, err);
+    return status == CRNN_OK ? crnn_model_get(model, CRNN_WEIGHTS, r->weights, err) : status;
+}
+static crnn_status write_text(results *r, crnn_sampler *sampler, crnn_error *err)
+{
+    const uint16_t prime[] = {1, 2};
+    crnn_status status = crnn_sampler_prime(sampler, prime, 2, err);
+    if (status == CRNN_OK)
+        status = crnn_sampler_next(sampler, r->text, err);
+    if (status == CRNN_OK)
+        status = crnn_sampler_write(sampler, r->text, WRITTEN, err);
+    return status == CRNN_OK ? crnn_sampler_probabilities(sampler, r->probabilities, err) : status;
+}
+/* A short training run, and a short text from its weights. */
+static crnn_status run(results *r, crnn_error *err)
+{
+    const crnn_model_config config = {.sizes = sizes, .B = B, .T = T, .training = true, .seed = 3};
+    const crnn_sample_options options = crnn_sample_options_default();
+    const crnn_device_config device = test_device();
+    memset(r, 0, sizeof *r);
+    *err = (crnn_error){0};
+    crnn_model *model = crnn_model_new(&config, &device, err);
+    crnn_status status = model ? train(r, model, err) : err->status;
+    crnn_model_free(model);
+    if (status != CRNN_OK)
+        return status;
+    crnn_sampler *sampler = crnn_sampler_new(&sizes, r->weights, COUNT, &options, &device, err);
+    status = sampler ? write_text(r, sampler, err) : err->status;
+    crnn_sampler_free(sampler);
+    return status;
+}
+
+static results whole; /* undisturbed */
+static uint64_t calls;
+static int begin(void **state)
+{
+    (void)state;
+    crnn_error err;
+    assert_true(crnn_model_parameters(&sizes) <= (int64_t)(sizeof whole.weights / sizeof *whole.weights));
+    cusim_reset_calls();
+    if (run(&whole, &err) != CRNN_OK)
+        fail_msg("%s", err.text);
+    calls = cusim_calls(NULL);
+    return 0;
+}
+/* One sentence without an end of line, that names an operation or a library. */
+static void expect_sentence(const crnn_error *err, const char *failed)
+{
+    if (strlen(err->text) < 15 || strchr(err->text, '\n') || err->status == CRNN_OK)
+        fail_msg("after %s: status %d, \"%s\"", failed, (int)err->status, err->text);
+    if (!strstr(err->text, " in ") && !strstr(err->text, "CUDA") && !strstr(err->text, "lib"))
+        fail_msg("after %s, no operation and no library is named: \"%s\"", failed, err->text);
+}
+static void expect_nothing_left(const char *failed)
+{
+    if (cusim_memory_used() || cusim_objects())
+        fail_msg("after %s: %zu bytes and %zu objects are left", failed, cusim_memory_used(), cusim_objects());
+}
+/* One run in which that call fails; false: there was none such. */
+static bool disturbed(const char *name, uint64_t nth, cudaError_t error)
+{
+    results r;
+    crnn_error err;
+    cusim_fail(name, nth, error);
+    crnn_status status = run(&r, &err);
+    char failed[128];
+    snprintf(failed, sizeof failed, "%s (call %llu)", cusim_failed() ? cusim_failed() : "", (unsigned long long)nth);
+    bool happened = cusim_failed() != NULL;
+    cusim_fail(NULL, 0, cudaSuccess);
+    if (cudaDeviceReset() != cudaSuccess || cudaGetLastError() != cudaSuccess)
+        fail_msg("after %s: the device does not come back", failed);
+    if (status != CRNN_OK)
+        expect_sentence(&err, failed);
+    else if (memcmp(&r, &whole, sizeof r) != 0)
+        fail_msg("after %s: no error, and other results", failed);
+    expect_nothing_left(failed);
+    return happened;
+}
+
+static void nothing_is_left_of_an_undisturbed_run(void **state)
+{
+    (void)state;
+    results r;
+    crnn_error err;
+    assert_int_equal(run(&r, &err), CRNN_OK);
+    assert_memory_equal(&r, &whole, sizeof r);
+    expect_nothing_left("a run");
+}
+static bool long_tier(void)
+{
+    const char *tier = getenv("CRNN_TRUST");
+    return tier && strcmp(tier, "long") == 0;
+}
+static void any_call_may_fail(void **state)
+{
+    (void)state;
+    assert_true(calls > 100);
+#ifdef __SANITIZE_ADDRESS__
+    const uint64_t some = 41; /* where each run takes ten times as long */
+#else
+    const uint64_t some = 13; /* prime numbers: all kinds of calls are met */
+#endif
+    const uint64_t step = long_tier() ? 1 : some;
+    for (uint64_t n = 1; n <= calls; n += step)
+        assert_true(disturbed(NULL, n, cudaErrorUnknown));
+}
+/* Those that allocate say so as they do. */
+static void any_allocation_may_fail(void **state)
+{
+    (void)state;
+    static const char *const allocating[] = {"cudaMalloc", "cudaHostAlloc", "cublasLtCreate", "cudnnCreate"};
+    for (size_t i = 0; i < sizeof allocating / sizeof *allocating; i++) {
+        uint64_t n = 1;
+        while (disturbed(allocating[i], n, cudaErrorMemoryAllocation))
+            n += long_tier() ? 1 : 5;
+        assert_true(n > 1);
+    }
+}
+/* A kernel that fails loses the device: every call after it fails too. */
+static void any_kernel_may_fail(void **state)
+{
+    (void)state;
+    static const char *const kernels[] = {"kernel gather<uint8_t>",
+                                          "kernel gather<uint16_t>",
+                                          "kernel embed",
+                                          "kernel sum_by_token",
+                                          "kernel softmax_xent",
+                                          "kernel sum_losses",
+                                          "kernel sum_of_squares",
+                                          "kernel sum_norm",
+                                          "kernel adam",
+                                          "kernel carry",
+                                          "kernel dropout",
+                                          "kernel column_sums",
+                                          "kernel probabilities",
+                                          "kernel pick",
+                                          "kernel count_draw",
+                                          "kernel gates_forward",
+                                          "kernel gates_backward",
+                                          "kernel add_bias",
+                                          "kernel cublasLtMatmul",
+                                          "kernel cudnnRNNForward",
+                                          "kernel cudnnRNNBackwardData_v8",
+                                          "kernel cudnnRNNBackwardWeights_v8"};
+    size_t failed = 0;
+    for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
+        results r;
+        crnn_error err;
+        cusim_fail(kernels[i], 2, cudaErrorIllegalAddress);
+        crnn_status status = run(&r, &err);
+        if (cusim_failed()) {
+            assert_int_not_equal(status, CRNN_OK);
+            expect_sentence(&err, kernels[i]);
+            failed++;
+        }
+        cusim_fail(NULL, 0, cudaSuccess);
+        cudaDeviceReset();
+        expect_nothing_left(kernels[i]);
+    }
+    assert_true(failed > 12);
+}
+
+int main(void)
+{
+#ifdef __GLIBC__ /* large blocks are kept instead of being mapped anew in each of many runs */
+    mallopt(M_MMAP_MAX, 0);
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+#endif
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_left_of_an_undisturbed_run),
+        cmocka_unit_test(any_call_may_fail),
+        cmocka_unit_test(any_allocation_may_fail),
+        cmocka_unit_test(any_kernel_may_fail),
+    };
+    return cmocka_run_group_tests(tests, begin, NULL);
+}
