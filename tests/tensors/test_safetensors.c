@@ -57,6 +57,7 @@ static void assert_bad(const char *path, const char *shown, const char *why)
     crnn_error err = {CRNN_OK, ""};
     crnn_st_file *file = crnn_st_open(path, &err);
     crnn_st_close(file);
+    assert_null(crnn_st_open(path, NULL)); /* who asks for no sentence gets none */
     if (file)
         fail_msg("accepted: %.200s", shown);
     assert_int_equal(err.status, CRNN_ERR_FORMAT);
@@ -145,6 +146,9 @@ static void what_other_programs_write_is_opened(void **state)
     assert_opens("{\"__metadata__\":{}}", 0);
     assert_opens("{\"b\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}", 4); /* a number */
     assert_opens("{\"none\":{\"shape\":[0,7],\"data_offsets\":[0,0],\"dtype\":\"F64\"}}", 0);
+    assert_opens("{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},"
+                 "\"b\":{\"dtype\":\"F64\",\"shape\":[0],\"data_offsets\":[0,0]}}",
+                 0);
     /* named in another order than they lie, with one of no elements between */
     assert_opens("{\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[3,5]},"
                  "\"n\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[3,3]},"
@@ -170,6 +174,16 @@ static void a_header_that_breaks_a_rule_is_refused(void **state)
         {ONE("\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]"), "no JSON object"},
         {ONE(T ",\"more\":[[[1]]]"), "nested too deeply"},
         {ONE(T ",\"more\":1"), "exactly dtype, shape and data_offsets"},
+        {ONE("\"a\":1,\"b\":2,\"c\":3"), "exactly dtype, shape and data_offsets"},
+        {ONE("\"dtype\":\"F32\",\"shape\":[1],\"offsets\":[0,4]"), "exactly dtype, shape and data_offsets"},
+        {ONE("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":\"0,4\""), "exactly dtype, shape and data_offsets"},
+        {ONE("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,2,4]"), "exactly dtype, shape and data_offsets"},
+        {ONE("\"dtype\":\"F32\",\"size\":[1],\"data_offsets\":[0,4]"), "no shape of at most 4"},
+        {ONE("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[\"0\",4]"), "impossible offsets"},
+        {ONE("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,\"4\"]"), "impossible offsets"},
+        {ONE("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0.0,4]"), "impossible offsets"},
+        {ONE("\"dtype\":\"I64\",\"shape\":[1152921504606846975],\"data_offsets\":[0,9223372036854775800]"),
+         "goes beyond the end"},
         {ONE("\"dtype\":\"F32\",\"shape\":[1]"), "exactly dtype, shape and data_offsets"},
         {ONE("\"dtype\":\"F31\",\"shape\":[1],\"data_offsets\":[0,4]"), "not supported"},
         {ONE("\"dtype\":4,\"shape\":[1],\"data_offsets\":[0,4]"), "exactly dtype, shape and data_offsets"},

@@ -45,7 +45,8 @@ json_t *crnn_json_read(const char *text, size_t size, int depth, size_t values, 
     json_t *object = json_loadb(text, size, JSON_REJECT_DUPLICATES, &problem);
     if (json_is_object(object))
         return object;
-    if (!object && !problem.text[0]) { /* out of memory is the one failure that jansson finds no words for */
+    /* Jansson finds no words for most failures to allocate. */
+    if (!object && (!problem.text[0] || json_error_code(&problem) == json_error_out_of_memory)) {
         crnn_fail(err, CRNN_ERR_MEMORY, "out of memory: %s has %zu bytes", what, size);
         return NULL;
     }

@@ -328,28 +328,39 @@ json_t *opt_to_json(const opt_set *set, const char *const *but, int but_count)
     return object;
 }
 
+static bool list_from_json(const opt_row *row, opt_value *value, const json_t *json)
+{
+    size_t i;
+    const json_t *item;
+    json_array_foreach(json, i, item)
+    {
+        const char *text = json_string_value(item);
+        if (!text || !set_value(row, value, text))
+            return false;
+    }
+    return json_typeof(json) == JSON_ARRAY;
+}
+
 static bool value_from_json(const opt_row *row, opt_value *value, const json_t *json)
 {
-    if (!json || json_is_null(json))
+    if (!json || json_typeof(json) == JSON_NULL)
         return true;
+    const json_type type = json_typeof(json);
+    const char *text = json_string_value(json);
     switch (row->type) {
     case OPT_FLAG:
-        value->integer = json_is_true(json);
-        return json_is_boolean(json);
+        value->integer = type == JSON_TRUE;
+        return type == JSON_TRUE || type == JSON_FALSE;
     case OPT_INT:
         value->integer = json_integer_value(json);
-        return json_is_integer(json) && (double)value->integer >= row->min && (double)value->integer <= row->max;
+        return type == JSON_INTEGER && (double)value->integer >= row->min && (double)value->integer <= row->max;
     case OPT_REAL:
         value->real = json_number_value(json);
-        return json_is_number(json) && value->real >= row->min && value->real <= row->max;
+        return (type == JSON_INTEGER || type == JSON_REAL) && value->real >= row->min && value->real <= row->max;
     case OPT_LIST:
-        for (size_t i = 0; i < json_array_size(json); i++)
-            if (!json_is_string(json_array_get(json, i)) ||
-                !set_value(row, value, json_string_value(json_array_get(json, i))))
-                return false;
-        return json_is_array(json);
+        return list_from_json(row, value, json);
     default:
-        return json_is_string(json) && set_value(row, value, json_string_value(json));
+        return text && set_value(row, value, text);
     }
 }
 

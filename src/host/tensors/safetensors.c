@@ -42,6 +42,13 @@ size_t crnn_st_type_size(crnn_st_type type)
 
 /* --- the header ------------------------------------------------------------------------------------------------------- */
 
+/* A whole number from 0 on. */
+static bool is_count(const json_t *number, int64_t *value)
+{
+    *value = json_integer_value(number);
+    return json_is_integer(number) && *value >= 0;
+}
+
 static crnn_status parse_shape(crnn_st_tensor *tensor, const json_t *shape, const char *path, crnn_error *err)
 {
     if (!json_is_array(shape) || json_array_size(shape) > 4)
@@ -49,11 +56,9 @@ static crnn_status parse_shape(crnn_st_tensor *tensor, const json_t *shape, cons
     size_t count = 1;
     tensor->rank = (int32_t)json_array_size(shape);
     for (int32_t i = 0; i < tensor->rank; i++) {
-        const json_t *size = json_array_get(shape, (size_t)i);
-        if (!json_is_integer(size) || json_integer_value(size) < 0 ||
-            !crnn_mul_size(&count, count, (size_t)json_integer_value(size)) || count > INT64_MAX / 8)
+        if (!is_count(json_array_get(shape, (size_t)i), &tensor->shape[i]) ||
+            !crnn_mul_size(&count, count, (size_t)tensor->shape[i]) || count > INT64_MAX / 8)
             return BAD("%s: tensor %s has an impossible shape", path, tensor->name);
-        tensor->shape[i] = json_integer_value(size);
     }
     tensor->count = (int64_t)count;
     return CRNN_OK;
@@ -78,12 +83,11 @@ static crnn_status parse_tensor(crnn_st_tensor *tensor, const char *name, const 
     crnn_status status = parse_shape(tensor, json_object_get(entry, "shape"), path, err);
     if (status != CRNN_OK)
         return status;
-    const json_t *begin = json_array_get(span, 0), *end = json_array_get(span, 1);
-    if (!json_is_integer(begin) || !json_is_integer(end) || json_integer_value(begin) < 0 ||
-        json_integer_value(end) < json_integer_value(begin))
+    int64_t end;
+    if (!is_count(json_array_get(span, 0), &tensor->begin) || !is_count(json_array_get(span, 1), &end) ||
+        end < tensor->begin)
         return BAD("%s: tensor %s has impossible offsets", path, name);
-    tensor->begin = json_integer_value(begin);
-    tensor->bytes = json_integer_value(end) - tensor->begin;
+    tensor->bytes = end - tensor->begin;
     if (tensor->bytes != tensor->count * (int64_t)types[type].size)
         return BAD("%s: tensor %s: its shape and its %lld bytes do not agree", path, name, (long long)tensor->bytes);
     if (tensor->begin > INT64_MAX - data)

@@ -41,10 +41,10 @@ static crnn_status check(const json_t *config, const char *shown, crnn_error *er
         return crnn_fail(err, CRNN_ERR_FORMAT, "%s: it is no config.json of a run", shown);
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         const json_t *value = json_object_get(json_object_get(config, wanted[i].object), wanted[i].key);
-        bool text = wanted[i].most < 0;
-        if (text ? !json_is_string(value)
-                 : !json_is_integer(value) || json_integer_value(value) < wanted[i].least ||
-                       json_integer_value(value) > wanted[i].most)
+        const json_type type = value ? json_typeof(value) : JSON_NULL;
+        const int64_t number = json_integer_value(value);
+        if (type != (wanted[i].most < 0 ? JSON_STRING : JSON_INTEGER) ||
+            (type == JSON_INTEGER && (number < wanted[i].least || number > wanted[i].most)))
             return crnn_fail(err, CRNN_ERR_FORMAT, "%s: it has no usable %s.%s", shown, wanted[i].object,
                              wanted[i].key);
     }
