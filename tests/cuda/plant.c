@@ -31,8 +31,8 @@ static char *with_switch(const char *line, int number)
     char out[2 * PLANTED_WIDTH] = "";
     const char *at;
     for (; (at = strstr(line, "PLANTED")); line = at + strlen("PLANTED"))
-        snprintf(out + strlen(out), sizeof out - strlen(out), "%.*s(crnn_planted == %d)", (int)(at - line), line,
-                 number);
+        snprintf(out + strlen(out), sizeof out - strlen(out), "%.*sstatic_cast<bool>(crnn_planted == %d)",
+                 (int)(at - line), line, number);
     snprintf(out + strlen(out), sizeof out - strlen(out), "%s\n", line);
     return strdup(out);
 }
