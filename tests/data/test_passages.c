@@ -138,6 +138,13 @@ static void white_space_is_squeezed_and_line_ends_are_one(void **state)
     assert_memory_equal(text.bytes, "a b\nc\n\nd\n\ne f\n", 14);
     squeeze(&text, " g");
     assert_memory_equal(text.bytes + text.count - 4, "f\ng\n", 4);
+    assert_int_equal(text.lines, 7);
+    squeeze(&text, "h\r "); /* a second line, of a blank */
+    assert_int_equal(text.lines, 9);
+    squeeze(&text, " ");
+    assert_int_equal(text.lines, 10);
+    squeeze(&text, "");
+    assert_int_equal(text.lines, 10);
     crnn_squeezed_free(&text);
 }
 

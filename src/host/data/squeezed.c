@@ -50,8 +50,10 @@ crnn_status crnn_squeezed_add(crnn_squeezed *text, uint32_t code, crnn_error *er
         put(text, '\n');
         text->lines++;
         text->blank = true; /* nothing is left at the begin of a line */
+        text->open = false;
         return CRNN_OK;
     }
+    text->open = true;
     if (code == ' ' || code == '\t') {
         text->blank = true;
         return CRNN_OK;
@@ -68,7 +70,7 @@ crnn_status crnn_squeezed_add(crnn_squeezed *text, uint32_t code, crnn_error *er
 crnn_status crnn_squeezed_end(crnn_squeezed *text, crnn_error *err)
 {
     text->carried = false;
-    if (text->count > 0 && text->bytes[text->count - 1] != '\n')
+    if (text->open) /* be there nothing but blanks on it */
         return crnn_squeezed_add(text, '\n', err);
     text->blank = false;
     return CRNN_OK;

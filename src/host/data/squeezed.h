@@ -16,6 +16,7 @@ typedef struct {
     int64_t *lines_before; /* of every 16384th byte: the line ends before it, from the start of all */
     int64_t lines;         /* line ends so far */
     bool blank, carried;   /* the last character was white space; it was \r */
+    bool open;             /* the last line has no end yet */
 } crnn_squeezed;
 
 /* Room for bytes more of UTF-8. Reserved pages that are never written take no memory. */
