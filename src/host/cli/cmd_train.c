@@ -506,6 +506,19 @@ static int finish(job *j, crnn_status status, const crnn_error *err)
     return EXIT_DONE;
 }
 
+/* Everything that training needs is allocated by now, on the device that computes. */
+static void say_memory(const job *j)
+{
+    const double mib = 1048576;
+    const crnn_model *model = crnn_trainer_model(j->trainer);
+    crnn_ids text = crnn_corpus_train(j->corpus);
+    double all = (double)crnn_model_memory(model) / mib, ids = (double)text.count * (double)text.width / mib;
+    double arenas = 4.0 * sizeof(float) * (double)crnn_model_parameters(&crnn_model_configuration(model)->sizes) / mib;
+    fprintf(stderr,
+            "memory %.0f MiB: %.0f for weights, gradients and moments, %.0f for the text, the rest for activations\n",
+            all, arenas, ids);
+}
+
 static int train(job *j)
 {
     crnn_error err = {0};
@@ -533,6 +546,7 @@ static int train(job *j)
         return EXIT_DONE;
     }
     fprintf(stderr, "training on %s, run in %s\n", crnn_model_device(crnn_trainer_model(j->trainer))->name, path);
+    say_memory(j);
     return finish(j, crnn_trainer_run(j->trainer, &err), &err);
 }
 
