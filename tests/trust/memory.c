@@ -74,6 +74,27 @@ __attribute__((constructor)) static void begin(void)
     with_crypto = getenv("TRUST_CRYPTO") != NULL;
 }
 
+/* What runs before main is not ours either: where the CUDA runtime is part of the program, it allocates there. */
+typedef int main_function(int, char **, char **);
+typedef int start_function(main_function *, int, char **, void (*)(void), void (*)(void), void (*)(void), void *);
+static main_function *program_main;
+static bool started;
+
+static int begin_main(int argc, char **argv, char **environment)
+{
+    started = true;
+    return program_main(argc, argv, environment);
+}
+
+start_function __libc_start_main;
+EXPORT int __libc_start_main(main_function *program, int argc, char **argv, void (*init)(void), void (*end)(void),
+                             void (*loader_end)(void), void *stack)
+{
+    program_main = program;
+    return ((start_function *)dlsym(RTLD_NEXT, "__libc_start_main"))(begin_main, argc, argv, init, end, loader_end,
+                                                                     stack);
+}
+
 static bool counts(object_kind kind)
 {
     return kind == OBJECT_PROGRAM || kind == OBJECT_HELPER || (kind == OBJECT_CRYPTO && with_crypto);
@@ -97,7 +118,7 @@ static bool is_ours(const void *caller)
 
 static bool refuse(const void *caller)
 {
-    if (!planned || inside || !is_ours(caller) || ++asked != planned)
+    if (!planned || !started || inside || !is_ours(caller) || ++asked != planned)
         return false;
     struct {
         trust_record record;
