@@ -1,12 +1,16 @@
 """What the peers share: the shape and the batch they train on, the timing, and the JSON that `crnn-gpu bench --json` prints too.
 
-A peer is a class with
+A peer is a class, derived from Peer, with
     versions                    text: what it is built on
     load(tensors)               takes canonical tensors, {name: float32 array}
-    step(x, y) -> loss          one whole training step on ids x, y [B,T]; the hidden state is carried to the next one
+    step(x, y) -> loss          one whole training step on ids x, y [B,T] of the host; the hidden state is carried to the next one
     gradients() -> tensors      of the last step, in canonical form
-    sample(length)              writes one text of so many characters, one at a time, each fed back with the state
+    evaluate(x, y) -> loss      forward and loss alone; the state is carried too
+    sample(length, texts)       writes so many texts at once, one character at a time, each fed back with the state
 Its constructor takes a Shape. It is run as a program of its own, so that its peak memory is its own.
+
+On a GPU a step begins with ids in the host's memory and ends when its loss is a number there, as a step of crnn-gpu does; the device
+has nothing left to do before and after the time is taken.
 """
 import argparse
 import json
@@ -28,7 +32,22 @@ class Shape:
     length: int
     threads: int
     device: str
-    variant: str
+    variant: str  # the arithmetic, and after a dash how it is run: fp32, bf16-graph
+
+    @property
+    def precision(self):
+        return self.variant.partition("-")[0]
+
+
+class Peer:
+    """What holds for a peer on the CPU."""
+
+    def wait(self):
+        """Until the device has done all that was asked of it."""
+
+    def memory(self):
+        """Peak memory of training: of the process on the CPU; what a GPU peer took of its device."""
+        return {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
 def read_safetensors(path):
@@ -55,25 +74,37 @@ def swap_gates(a):
     return np.concatenate([r, z, h], axis=-1)
 
 
-def measure(peer, shape, steps, sample_length):
+def median_seconds(peer, call, times):
+    seconds = []
+    for _ in range(times):
+        peer.wait()
+        begin = time.perf_counter()
+        call()
+        peer.wait()
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds)
+
+
+def writing_rate(peer, length, texts):
+    """Characters a second of all texts together."""
+    if not length:
+        return 0.0
+    peer.sample(length, texts)  # warm up, and compile what is compiled for a length
+    return length * texts / median_seconds(peer, lambda: peer.sample(length, texts), 1)
+
+
+def measure(peer, shape, steps, sample_length, texts):
     random = np.random.default_rng(1)
     x, y = random.integers(0, shape.vocab, (2, shape.batch, shape.length))
     for _ in range(2):  # warm up
         peer.step(x, y)
-    seconds = []
-    for _ in range(steps):
-        begin = time.perf_counter()
-        peer.step(x, y)
-        seconds.append(time.perf_counter() - begin)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # before the model that samples counts in
-    rate = 0.0
-    if sample_length:
-        peer.sample(sample_length // 5)  # warm up
-        begin = time.perf_counter()
-        peer.sample(sample_length)
-        rate = sample_length / (time.perf_counter() - begin)
-    return {"step_seconds": statistics.median(seconds), "sample_chars_per_second": rate, "peak_memory_bytes": peak,
-            "versions": peer.versions}
+    result = {"step_seconds": median_seconds(peer, lambda: peer.step(x, y), steps), **peer.memory(), "versions": peer.versions}
+    peer.evaluate(x, y)
+    result["eval_seconds"] = median_seconds(peer, lambda: peer.evaluate(x, y), steps)
+    result["sample_chars_per_second"] = writing_rate(peer, sample_length, 1)
+    if texts > 1:
+        result["texts_chars_per_second"] = writing_rate(peer, sample_length, texts)
+    return result
 
 
 def follow(peer, shape, weights, next_weights, ids, out):
@@ -95,6 +126,7 @@ def main(peer_class):
     parser.add_argument("--shape", type=json.loads, required=True)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--sample-length", type=int, default=200)
+    parser.add_argument("--texts", type=int, default=1)
     parser.add_argument("--follow", nargs=4, metavar=("WEIGHTS", "NEXT", "IDS", "OUT"))
     arguments = parser.parse_args()
     shape = Shape(**arguments.shape)
@@ -103,5 +135,5 @@ def main(peer_class):
         weights, next_weights, ids, out = arguments.follow
         result = follow(peer, shape, weights, next_weights, np.load(ids), out)
     else:
-        result = measure(peer, shape, arguments.steps, arguments.sample_length)
+        result = measure(peer, shape, arguments.steps, arguments.sample_length, arguments.texts)
     print(json.dumps(result))

@@ -24,7 +24,7 @@ def build(shape, batch):
     return keras.Sequential(layers + [keras.layers.Dense(shape.vocab)])
 
 
-class Keras:
+class Keras(peer.Peer):
     """Variant on the CPU: fp32."""
 
     def __init__(self, shape):
@@ -35,7 +35,7 @@ class Keras:
         self.versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
         self.model = build(shape, shape.batch)
         self.optimizer = keras.optimizers.Adam()
-        self.writer = None
+        self.writers = {}  # by how many texts they write at once
         self.last_gradients = None
 
         @tf.function
@@ -47,7 +47,14 @@ class Keras:
             self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables))
             return loss, gradients
 
-        self.train = train
+        @tf.function
+        def evaluate(x, y):
+            return tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(y, self.model(x), from_logits=True))
+
+        self.train, self.forward = train, evaluate
+
+    def evaluate(self, x, y):
+        return float(self.forward(tf.constant(x), tf.constant(y)))
 
     def step(self, x, y):
         loss, self.last_gradients = self.train(tf.constant(x), tf.constant(y))
@@ -66,17 +73,17 @@ class Keras:
         dense = [tf.convert_to_tensor(g).numpy() for g in self.last_gradients]  # that of the embedding comes as slices
         return dict(zip(self.names(), dense))
 
-    def sample(self, length):
-        if self.writer is None:
-            self.writer = build(self.shape, 1)
-            self.writer.set_weights(self.model.get_weights())
-        self.writer.reset_states()
-        text, last = [], tf.zeros([1, 1], tf.int64)
+    def sample(self, length, texts):
+        if texts not in self.writers:
+            self.writers[texts] = build(self.shape, texts)
+            self.writers[texts].set_weights(self.model.get_weights())
+        writer = self.writers[texts]
+        writer.reset_states()
+        written, last = [], tf.zeros([texts, 1], tf.int64)
         for _ in range(length):
-            logits = tf.squeeze(self.writer(last), 0)
-            last = tf.random.categorical(logits, num_samples=1)[-1:]
-            text.append(int(last[0, 0]))
-        return text
+            last = tf.random.categorical(tf.squeeze(writer(last), 1), num_samples=1)
+            written.append(last.numpy()[:, 0])
+        return np.stack(written, 1).tolist()
 
 
 if __name__ == "__main__":

@@ -229,11 +229,13 @@ static void a_run_shows_its_model_and_where_it_stands(void **state)
 static void the_bench_times_every_part_of_a_step(void **state)
 {
     (void)state;
-    static const char *const keys[] = {"step_seconds",   "chars_per_second",  "epoch_seconds",          "flop_rate",
-                                       "peak_flop_rate", "peak_memory_bytes", "sample_chars_per_second"};
+    static const char *const keys[] = {
+        "step_seconds",          "chars_per_second",  "epoch_seconds",           "flop_rate",
+        "peak_flop_rate",        "peak_memory_bytes", "sample_chars_per_second", "eval_seconds",
+        "texts_chars_per_second"};
     program_do(&run, dir, "bench", "--vocab", "11", "--embedding", "5", "--units", "7", "--layers", "2", "--dropout",
-               "0.5", "--batch", "3", "--length", "4", "--steps", "3", "--sample-length", "10", "--device", "cpu",
-               "--json");
+               "0.5", "--batch", "3", "--length", "4", "--steps", "3", "--sample-length", "10", "--texts", "3",
+               "--device", "cpu", "--json");
     assert_done(run);
     json_t *json = json_of(run), *ops = json_object_get(json, "ops");
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
@@ -241,7 +243,7 @@ static void the_bench_times_every_part_of_a_step(void **state)
     double step = number(json, "step_seconds");
     assert_true(fabs(number(json, "chars_per_second") - 12 / step) < 1e-6 / step);
     assert_true(fabs(number(json, "epoch_seconds") - 206 * step) < 1e-9);
-    assert_true(number(json_object_get(json, "shape"), "units") == 7);
+    assert_true(number(json_object_get(json, "shape"), "units") == 7 && number(json, "texts") == 3);
     assert_true(json_array_size(ops) >= 6);
     json_decref(json);
     program_do(&run, dir, "bench", "--vocab", "11", "--embedding", "5", "--units", "7", "--batch", "3", "--length", "4",

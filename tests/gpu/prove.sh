@@ -114,7 +114,7 @@ for precision in fp32 tf32 bf16; do
     done
 done
 python3 -c 'import numpy' 2>/dev/null &&
-    check compare 150 python3 "$root/benchmarks/compare.py" --program "$CRNN_PROGRAM" --device cuda --rounds 3 --steps 50 \
+    check compare 240 python3 "$root/benchmarks/compare.py" --program "$CRNN_PROGRAM" --device cuda --rounds 1 --steps 50 \
         --out "$out/compare.json"
 
 python3 "$root/tests/gpu/report.py" "$out" "$root"

@@ -9,13 +9,16 @@ for python in python3 /usr/bin/python3 ''; do
 done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+mkdir "$work/bundle"
+ln -s "$program" "$work/bundle/crnn-gpu"
+echo 0123456789 >"$work/bundle/REVISION"
 fail() { echo "$*"; cat "$work/out" "$work/err"; exit 1; }
 compare() { # STATUS ARGUMENT...
     wanted=$1
     shift
     status=0
-    PYTHONDONTWRITEBYTECODE=1 "$python" "$root/benchmarks/compare.py" --program "$program" --peers '' --rounds 1 --steps 1 --threads 1 \
-        --sample-length 8 --vocab 9 --embedding 4 --units 8 --layers 2 --batch 3 --out "$work/result.json" "$@" \
+    PYTHONDONTWRITEBYTECODE=1 "$python" "$root/benchmarks/compare.py" --program "$work/bundle/crnn-gpu" --peers '' --rounds 1 --steps 1 --threads 1 \
+        --sample-length 8 --texts 3 --vocab 9 --embedding 4 --units 8 --layers 2 --batch 3 --out "$work/result.json" "$@" \
         >"$work/out" 2>"$work/err" || status=$?
     [ "$status" = "$wanted" ] || fail "compare.py $* ended with $status, not $wanted"
 }
@@ -29,8 +32,12 @@ with open(sys.argv[1]) as file:
     result = json.load(file)
 own = result["contenders"]["crnn-gpu fp32"]
 assert len(own["rounds"]) == 2 and result["shape"]["length"] == 5 and result["threads"] == 1
-for key in ("step_seconds", "sample_chars_per_second", "peak_memory_bytes", "share_of_peak"):
+assert result["revision"] == "0123456789" and result["device"] == "cpu" and result["texts"] == 3
+for key in ("step_seconds", "epoch_seconds", "eval_seconds", "sample_chars_per_second", "texts_chars_per_second", "peak_memory_bytes", "share_of_peak"):
     assert 0 < own[key]["least"] <= own[key]["median"] <= own[key]["most"], key
 END
 compare 1 --length 6 --add
 grep -q 'is about another shape' "$work/err" || fail "rounds of two shapes went into one file"
+echo abcdef >"$work/bundle/REVISION"
+compare 1 --length 5 --add
+grep -q 'is about another revision' "$work/err" || fail "rounds of two revisions went into one file"

@@ -17,6 +17,7 @@ static const opt_row rows[] = {
     {"length", OPT_INT, "100", "N", 1, 1 << 24, "characters of a row in a step", NULL},
     {"steps", OPT_INT, "10", "N", 1, 1000000, "steps that are timed", "Measurement"},
     {"sample-length", OPT_INT, "500", "N", 0, 1e9, "characters written for the sampling rate; 0: none", NULL},
+    {"texts", OPT_INT, "1", "N", 1, 65536, "measure also N texts that are written at once", NULL},
     {"json", OPT_FLAG, NULL, "", 0, 0, "one JSON object on standard output", "Output"},
     CLI_DEVICE_ROWS,
 };
@@ -28,8 +29,9 @@ typedef struct {
     crnn_model_config config;
     crnn_model *model;
     double step_seconds, spread[2]; /* median; least and most */
-    double peak, flop, sample_rate;
-    long peak_bytes;
+    double eval_seconds;            /* forward and loss alone; median */
+    double peak, flop, sample_rate, texts_rate;
+    int64_t peak_bytes;
     crnn_op_time ops[MAX_OPS];
     int op_count;
 } job;
@@ -55,65 +57,126 @@ static crnn_status one_step(job *j, const uint16_t *ids, int64_t step, crnn_erro
     return crnn_model_train_ids(j->model, ids, ids + j->config.B, &update, &result, err);
 }
 
-/* First the ops, each waited for; then whole steps as a run takes them. */
-static crnn_status time_steps(job *j, crnn_error *err)
+static crnn_status one_evaluation(job *j, const uint16_t *ids, int64_t step, crnn_error *err)
 {
-    int64_t steps = opt_int(j->set, "steps"), B = j->config.B, T = j->config.T;
-    size_t count = (size_t)((T + 1) * B);
+    crnn_step_result result;
+    (void)step;
+    return crnn_model_eval_ids(j->model, ids, ids + j->config.B, &result, NULL, err);
+}
+
+/* [T+1,B] ids, the same each time. */
+static uint16_t *random_ids(const job *j, crnn_error *err)
+{
+    size_t count = (size_t)(j->config.T + 1) * (size_t)j->config.B;
     uint16_t *ids = malloc(count * sizeof *ids);
-    double *seconds = malloc((size_t)steps * sizeof *seconds);
-    crnn_status status = ids && seconds ? CRNN_OK : crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for a batch");
     uint32_t random = 1;
-    for (size_t i = 0; status == CRNN_OK && i < count; i++) {
+    if (!ids)
+        crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for a batch");
+    for (size_t i = 0; ids && i < count; i++) {
         random = random * 1664525U + 1013904223U;
         ids[i] = (uint16_t)((random >> 8) % (uint32_t)j->config.sizes.V);
     }
-    int64_t step = 0;
-    for (; status == CRNN_OK && step < 2; step++) /* warm up */
-        status = one_step(j, ids, step + 1, err);
+    return ids;
+}
+
+/* Calls work for steps first + 1 on, and sorts what each took into seconds [count]. */
+static crnn_status time_each(job *j, double *seconds, int64_t count,
+                             crnn_status (*work)(job *, const uint16_t *, int64_t, crnn_error *), const uint16_t *ids,
+                             int64_t first, crnn_error *err)
+{
+    crnn_status status = CRNN_OK;
+    for (int64_t i = 0; status == CRNN_OK && i < count; i++) {
+        double begin = now_seconds();
+        status = work(j, ids, first + i + 1, err);
+        seconds[i] = now_seconds() - begin;
+    }
+    qsort(seconds, (size_t)count, sizeof *seconds, by_size);
+    return status;
+}
+
+static double median(const double *sorted, int64_t count)
+{
+    return (sorted[(count - 1) / 2] + sorted[count / 2]) / 2;
+}
+
+/* Memory of the model on a GPU; on the CPU that of the process, before the matrices of the peak product and the sampler's copy count in. */
+static int64_t peak_memory(const job *j)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return crnn_model_device(j->model)->kind == CRNN_DEVICE_CUDA ? crnn_model_memory(j->model)
+                                                                 : (int64_t)usage.ru_maxrss * 1024;
+}
+
+/* First the ops, each waited for; then whole steps as a run takes them; then evaluation. */
+static crnn_status time_steps(job *j, crnn_error *err)
+{
+    int64_t steps = opt_int(j->set, "steps"), step = 0;
+    uint16_t *ids = random_ids(j, err);
+    double *seconds = calloc((size_t)steps, sizeof *seconds);
+    crnn_status status = ids && seconds ? CRNN_OK : crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for a batch");
+    while (status == CRNN_OK && step < 2) /* warm up */
+        status = one_step(j, ids, ++step, err);
     crnn_model_time_ops(j->model, true);
     for (int64_t i = 0; status == CRNN_OK && i < (steps + 1) / 2; i++)
         status = one_step(j, ids, ++step, err);
     j->op_count = crnn_model_op_times(j->model, j->ops, MAX_OPS);
     crnn_model_time_ops(j->model, false);
-    for (int64_t i = 0; status == CRNN_OK && i < steps; i++) {
-        double begin = now_seconds();
-        status = one_step(j, ids, ++step, err);
-        seconds[i] = now_seconds() - begin;
-    }
+    if (status == CRNN_OK)
+        status = time_each(j, seconds, steps, one_step, ids, step, err);
     if (status == CRNN_OK) {
-        qsort(seconds, (size_t)steps, sizeof *seconds, by_size);
-        j->step_seconds = steps % 2 ? seconds[steps / 2] : (seconds[steps / 2 - 1] + seconds[steps / 2]) / 2;
+        j->step_seconds = median(seconds, steps);
         j->spread[0] = seconds[0];
         j->spread[1] = seconds[steps - 1];
         for (int i = 0; i < j->op_count; i++)
             j->flop += j->ops[i].flop * (double)(j->ops[i].calls / ((steps + 1) / 2));
+        j->peak_bytes = peak_memory(j);
+        status = one_evaluation(j, ids, 0, err); /* warm up */
     }
+    if (status == CRNN_OK)
+        status = time_each(j, seconds, steps, one_evaluation, ids, 0, err);
+    if (status == CRNN_OK)
+        j->eval_seconds = median(seconds, steps);
     free(ids);
     free(seconds);
     return status;
 }
 
-static crnn_status time_sampling(job *j, crnn_error *err)
+/* Characters a second of `texts` texts together. */
+static crnn_status time_writing(const job *j, double *rate, int32_t texts, const float *weights, crnn_error *err)
 {
+    enum { GROUP = 64 };
     int64_t length = opt_int(j->set, "sample-length");
     crnn_sample_options options = crnn_sample_options_default();
-    float *weights = length ? malloc((size_t)crnn_model_parameters(&j->config.sizes) * sizeof *weights) : NULL;
-    if (!weights)
-        return CRNN_OK;
-    enum { GROUP = 64 };
-    uint16_t id = 0, ids[GROUP];
-    crnn_status status = crnn_model_get(j->model, CRNN_WEIGHTS, weights, err);
-    crnn_sampler *sampler =
-        status == CRNN_OK ? crnn_sampler_new(&j->config.sizes, weights, 1, &options, &j->device, err) : NULL;
-    status = sampler ? crnn_sampler_prime(sampler, &id, 1, err) : CRNN_ERR_MEMORY;
+    uint16_t id = 0, *ids = malloc((size_t)texts * GROUP * sizeof *ids);
+    if (!ids)
+        return crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for %d texts", texts);
+    crnn_sampler *sampler = crnn_sampler_new(&j->config.sizes, weights, texts, &options, &j->device, err);
+    crnn_status status = sampler ? crnn_sampler_prime(sampler, &id, 1, err) : err->status;
     for (int64_t i = 0; status == CRNN_OK && i < length / 5; i += GROUP) /* warm up */
         status = crnn_sampler_write(sampler, ids, GROUP, err);
     double begin = now_seconds();
     for (int64_t i = 0; status == CRNN_OK && i < length; i += GROUP)
         status = crnn_sampler_write(sampler, ids, i + GROUP < length ? GROUP : length - i, err);
-    j->sample_rate = (double)length / (now_seconds() - begin);
+    *rate = (double)length * texts / (now_seconds() - begin);
     crnn_sampler_free(sampler);
+    free(ids);
+    return status;
+}
+
+static crnn_status time_sampling(job *j, crnn_error *err)
+{
+    int32_t texts = (int32_t)opt_int(j->set, "texts");
+    if (!opt_int(j->set, "sample-length"))
+        return CRNN_OK;
+    float *weights = malloc((size_t)crnn_model_parameters(&j->config.sizes) * sizeof *weights);
+    if (!weights)
+        return crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for the weights");
+    crnn_status status = crnn_model_get(j->model, CRNN_WEIGHTS, weights, err);
+    if (status == CRNN_OK)
+        status = time_writing(j, &j->sample_rate, 1, weights, err);
+    if (status == CRNN_OK && texts > 1)
+        status = time_writing(j, &j->texts_rate, texts, weights, err);
     free(weights);
     return status;
 }
@@ -140,10 +203,13 @@ static void print_table(const job *j)
            1e3 * j->spread[1]);
     printf("steps a second         %.2f\ncharacters a second    %.0f\nepoch of %d steps     %.2f s\n",
            1 / j->step_seconds, characters / j->step_seconds, EPOCH_STEPS, EPOCH_STEPS * j->step_seconds);
+    printf("evaluation of a batch  %.2f ms\n", 1e3 * j->eval_seconds);
     printf("arithmetic             %.1f GFLOP/s of %.1f that one large product reaches: %.0f %%\n",
            j->flop / j->step_seconds / 1e9, j->peak / 1e9, 100 * j->flop / j->step_seconds / j->peak);
     if (j->sample_rate > 0)
         printf("writing one text       %.0f characters a second\n", j->sample_rate);
+    if (j->texts_rate > 0)
+        printf("writing %-6d texts   %.0f characters a second\n", (int)opt_int(j->set, "texts"), j->texts_rate);
     printf("peak memory            %.1f MiB\n", (double)j->peak_bytes / 0x1p20);
 }
 
@@ -160,13 +226,19 @@ static void print_json(const job *j)
                               "layers", s->L, "batch", j->config.B, "length", j->config.T);
     json_t *device = json_pack("{s:s, s:s, s:i, s:s}", "kind", d->kind == CRNN_DEVICE_CUDA ? "cuda" : "cpu", "name",
                                d->name, "threads", d->threads, "precision", opt_text(j->set, "precision"));
-    cli_print_json(json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:o, s:o, s:{s:s, s:s}, s:o}",
+    json_t *json = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:o, s:o, s:{s:s, s:s}, s:o}",
                              "step_seconds", j->step_seconds, "step_seconds_min", j->spread[0], "step_seconds_max",
                              j->spread[1], "chars_per_second", (double)j->config.B * j->config.T / j->step_seconds,
                              "epoch_seconds", EPOCH_STEPS * j->step_seconds, "flop_rate", j->flop / j->step_seconds,
                              "peak_flop_rate", j->peak, "sample_chars_per_second", j->sample_rate, "peak_memory_bytes",
                              (json_int_t)j->peak_bytes, "shape", shape, "device", device, "versions", "crnn-gpu",
-                             crnn_version(), "libraries", d->versions, "ops", ops));
+                             crnn_version(), "libraries", d->versions, "ops", ops);
+    json_object_set_new(json, "eval_seconds", json_real(j->eval_seconds));
+    if (j->texts_rate > 0) {
+        json_object_set_new(json, "texts", json_integer(opt_int(j->set, "texts")));
+        json_object_set_new(json, "texts_chars_per_second", json_real(j->texts_rate));
+    }
+    cli_print_json(json);
 }
 
 static int bench(job *j)
@@ -186,10 +258,6 @@ static int bench(job *j)
     j->model = crnn_model_new(&j->config, &j->device, &err);
     if (!j->model || time_steps(j, &err) != CRNN_OK)
         return cli_fail("bench", &err);
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    j->peak_bytes =
-        usage.ru_maxrss * 1024; /* before the matrices of the peak product and the sampler's copy count in */
     if (time_sampling(j, &err) != CRNN_OK)
         return cli_fail("bench", &err);
     j->peak = crnn_model_peak_rate(j->model);
