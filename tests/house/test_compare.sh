@@ -1,8 +1,8 @@
 #!/bin/sh
-# The comparison runs without any peer, reads what `bench --json` gives it, and adds rounds to its file. test_compare.sh ROOT PROGRAM
+# The comparison runs without any peer, reads what `bench --json` gives it, and adds rounds to its file. test_compare.sh ROOT PROGRAM [DEVICE]
 # Status 77 where no Python has numpy.
 set -eu
-root=$1 program=$2
+root=$1 program=$2 device=${3:-cpu}
 for python in python3 /usr/bin/python3 ''; do
     [ -n "$python" ] || { echo "numpy is not here"; exit 77; }
     "$python" -c 'import numpy' 2>/dev/null && break
@@ -17,7 +17,7 @@ compare() { # STATUS ARGUMENT...
     wanted=$1
     shift
     status=0
-    PYTHONDONTWRITEBYTECODE=1 "$python" "$root/benchmarks/compare.py" --program "$work/bundle/crnn-gpu" --peers '' --rounds 1 --steps 1 --threads 1 \
+    PYTHONDONTWRITEBYTECODE=1 "$python" "$root/benchmarks/compare.py" --program "$work/bundle/crnn-gpu" --device "$device" --peers '' --rounds 1 --steps 1 --threads 1 \
         --sample-length 8 --texts 3 --vocab 9 --embedding 4 --units 8 --layers 2 --batch 3 --out "$work/result.json" "$@" \
         >"$work/out" 2>"$work/err" || status=$?
     [ "$status" = "$wanted" ] || fail "compare.py $* ended with $status, not $wanted"
@@ -26,13 +26,13 @@ compare 0 --length 5
 compare 0 --length 5 --add
 grep -q '^2 rounds' "$work/out" || fail "the rounds of the second call were not added"
 grep -q '^crnn-gpu fp32 ' "$work/out" || fail "there is no row for crnn-gpu"
-"$python" - "$work/result.json" <<'END' || fail "the file does not hold what was asked for"
+"$python" - "$work/result.json" "$device" <<'END' || fail "the file does not hold what was asked for"
 import json, sys
 with open(sys.argv[1]) as file:
     result = json.load(file)
 own = result["contenders"]["crnn-gpu fp32"]
 assert len(own["rounds"]) == 2 and result["shape"]["length"] == 5 and result["threads"] == 1
-assert result["revision"] == "0123456789" and result["device"] == "cpu" and result["texts"] == 3
+assert result["revision"] == "0123456789" and result["device"] == sys.argv[2] and result["texts"] == 3
 for key in ("step_seconds", "epoch_seconds", "eval_seconds", "sample_chars_per_second", "texts_chars_per_second", "peak_memory_bytes", "share_of_peak"):
     assert 0 < own[key]["least"] <= own[key]["median"] <= own[key]["most"], key
 END
