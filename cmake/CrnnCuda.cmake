@@ -8,7 +8,7 @@ set(CRNN_CUDA_ARCHITECTURES "75;80;86;89;90;100;120" CACHE STRING
   "compute capabilities to compile for, those that nvcc knows; the newest also as PTX. A shorter list builds faster")
 set(CRNN_CUDNN_ROOT "" CACHE PATH "where cuDNN is, if not beside the toolkit, in the system or in Python's packages")
 set(CRNN_HAVE_CUDA OFF)
-set(CRNN_CUDA_OLDEST 12.0)
+set(CRNN_CUDA_OLDEST 12.4) # the oldest that was tried
 
 # Sets CRNN_CUDNN_INCLUDE and CRNN_CUDNN_LIBRARY_DIR, or leaves the first one false.
 function(crnn_find_cudnn)
