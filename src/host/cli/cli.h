@@ -37,14 +37,6 @@ const char *cli_path(char out[CLI_PATH], const char *path);
 /* A line with a command to copy: this program as it was called, the words, the path quoted for a shell where it must be. */
 void cli_put_command(FILE *out, const char *words, const char *path);
 
-/* What a stored run needs to be trained again: options, text and device, as it names them (cmd_train.c). NULL where something is not as it
- * was, which is told; *status: to end with. replay: borrowed as long. */
-typedef struct cli_stored cli_stored;
-cli_stored *cli_stored_open(const char *command, const crnn_replay *replay, int *status);
-const crnn_train_options *cli_stored_options(const cli_stored *stored);
-const crnn_corpus *cli_stored_corpus(const cli_stored *stored);
-void cli_stored_free(cli_stored *stored);
-
 /* Rows that several commands have. */
 #define CLI_DEVICE_ROWS                                                                                                \
     {"device", OPT_CHOICE, "auto", "auto|cuda|cpu", 0, 0, "where to compute", "Device"},                               \

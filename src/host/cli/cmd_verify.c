@@ -1,6 +1,6 @@
 /* crnn-gpu verify: are the files of a run what they were, and does training give the same bits again? */
-#include "host/cli/cli.h"
 #include "host/cli/progress.h"
+#include "host/cli/setup.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -59,18 +59,18 @@ static int replay(account *a, const char *run, int64_t steps)
 {
     crnn_error err = {0};
     crnn_replay *r = crnn_replay_plan(run, steps, &err);
-    int status = -1;
+    int status;
     if (!r)
         return cli_fail("verify", &err), EXIT_DATA;
-    cli_stored *stored = cli_stored_open("verify", r, &status);
-    if (stored) {
+    cli_setup setup;
+    status = cli_setup_stored(&setup, "verify", r);
+    if (status < 0) {
         char what[600];
         int64_t lines = 0, from = r->from->step;
         crnn_train_hooks hooks = {.user = a, .note = on_note, .progress = on_progress};
-        same_device(r, cli_stored_options(stored));
+        same_device(r, &setup.options);
         cli_progress_begin(&a->progress);
-        crnn_status result =
-            crnn_replay_run(r, cli_stored_corpus(stored), cli_stored_options(stored), &hooks, &lines, &err);
+        crnn_status result = crnn_replay_run(r, setup.corpus, &setup.options, &hooks, &lines, &err);
         cli_progress_clear(&a->progress);
         if (result == CRNN_OK) {
             snprintf(what, sizeof what,
@@ -85,8 +85,8 @@ static int replay(account *a, const char *run, int64_t steps)
         } else {
             status = cli_fail("verify", &err);
         }
-        cli_stored_free(stored);
     }
+    cli_setup_free(&setup);
     crnn_replay_free(r);
     return status;
 }
