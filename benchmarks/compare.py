@@ -6,8 +6,8 @@ gradients and the loss of the step after, which depends on the state carried ove
 
     python3 benchmarks/compare.py --program build/crnn-gpu --out result.json
 
-Every program runs by itself in each round. --add adds rounds to an existing file of the same shape and versions. A peer that fails
-here (no GPU for it, a mode it cannot run) is named and left out.
+Every program runs by itself in each round, and the file is written after each, so that what ends early keeps what it has measured. --add adds
+rounds to an existing file of the same shape and versions. A peer that fails here (no GPU for it, a mode it cannot run) is named and left out.
 """
 import argparse
 import importlib.util
@@ -184,6 +184,7 @@ def measure(arguments, contenders, result):
                 sys.exit(f"{name}: the file holds rounds of {entry['versions']}, this is {versions}")
             entry["rounds"].append({key: report[key] for key in FIGURES if key in report})
             entry["command"] = shlex.join(command).replace(HERE, "benchmarks").replace(sys.executable, "python3")
+            keep(arguments, result)
 
 
 def summary(values):
@@ -211,6 +212,17 @@ def summarize(result):
             if "texts_chars_per_second" in own and "texts_chars_per_second" in entry:
                 result["ratios"][name]["texts"] = (own["texts_chars_per_second"]["median"] /
                                                    max(entry["texts_chars_per_second"]["median"], 1e-9))
+
+
+def keep(arguments, result):
+    """Writes the file of --out whole or not at all."""
+    summarize(result)
+    if not arguments.out:
+        return
+    with open(arguments.out + ".new", "w", encoding="utf-8") as file:
+        json.dump(result, file, indent=1)
+        file.write("\n")
+    os.replace(arguments.out + ".new", arguments.out)
 
 
 def spread(figure, scale, digits):
@@ -311,12 +323,8 @@ def main():
     peers, disagree = agreeing(arguments, installed(arguments.peers.split(","), arguments.device), result)
     precisions = list(dict.fromkeys(["fp32"] + [precision_of(variant) for _, variant in peers]))
     measure(arguments, [("crnn-gpu", precision) for precision in precisions] + peers, result)
-    summarize(result)
+    keep(arguments, result)  # also what was left out after the last figure
     print_table(result)
-    if arguments.out:
-        with open(arguments.out, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1)
-            file.write("\n")
     if disagree:
         sys.exit("a peer does not compute what crnn-gpu computes; see above")
 

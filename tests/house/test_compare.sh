@@ -38,6 +38,15 @@ for key in ("step_seconds", "epoch_seconds", "eval_seconds", "sample_chars_per_s
 END
 compare 1 --length 6 --add
 grep -q 'is about another shape' "$work/err" || fail "rounds of two shapes went into one file"
+rm "$work/result.json"
+PYTHONDONTWRITEBYTECODE=1 "$python" "$root/benchmarks/compare.py" --program "$work/bundle/crnn-gpu" --device "$device" --peers '' --rounds 100000 --steps 1 \
+    --threads 1 --sample-length 8 --texts 3 --vocab 9 --embedding 4 --units 8 --batch 3 --length 5 --out "$work/result.json" >"$work/out" 2>"$work/err" &
+tries=0
+until [ -e "$work/result.json" ] || [ $tries = 600 ]; do sleep 0.1 && tries=$((tries + 1)); done
+kill $! 2>/dev/null || fail "a comparison of many rounds ended by itself"
+wait $! || true
+"$python" -c 'import json, sys; assert json.load(open(sys.argv[1]))["contenders"]["crnn-gpu fp32"]["step_seconds"]["median"] > 0' "$work/result.json" ||
+    fail "a comparison that was stopped did not keep what it had measured"
 echo abcdef >"$work/bundle/REVISION"
 compare 1 --length 5 --add
 grep -q 'is about another revision' "$work/err" || fail "rounds of two revisions went into one file"
