@@ -1,0 +1,2 @@
+/* A library that has nothing. */
+typedef int nothing;
