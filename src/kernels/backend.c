@@ -1,7 +1,6 @@
 /* Chooses and opens a device. */
 #include "kernels/backend.h"
 #include <stdio.h>
-#include <string.h>
 
 crnn_device_config crnn_device_config_default(void)
 {
@@ -44,40 +43,62 @@ static void say(char *note, int size, const char *device, const crnn_device_info
         snprintf(note, (size_t)size, "computing on the %s (%s)%s%s", device, info->name, why[0] ? ": " : "", why);
 }
 
+static crnn_status check_threads(const crnn_device_config *config, crnn_error *err)
+{
+    if (config->threads >= 0 && config->threads <= 4096)
+        return CRNN_OK;
+    return crnn_fail(err, CRNN_ERR_ARGUMENT, "threads must lie between 1 and 4096 (0: all cores), not %d",
+                     (int)config->threads);
+}
+
+/* The GPU was asked for by name, and cannot be had. */
+static crnn_status no_gpu(crnn_status status, const char *why, crnn_error *err)
+{
+    if (status == CRNN_ERR_DEVICE)
+        return crnn_fail(err, status, "no CUDA device: %s; or use --device cpu", why);
+    return crnn_fail(err, status, "%s", why);
+}
+
 crnn_status crnn_device_choose(crnn_device_info *info, const crnn_device_config *config, char *note, int size,
                                crnn_error *err)
 {
     if (note && size > 0)
         note[0] = 0;
-    if (config->threads < 0 || config->threads > 4096)
-        return crnn_fail(err, CRNN_ERR_ARGUMENT, "threads must lie between 1 and 4096 (0: all cores), not %d",
-                         (int)config->threads);
+    if (check_threads(config, err) != CRNN_OK)
+        return CRNN_ERR_ARGUMENT;
     crnn_device_info cuda = {0};
     crnn_status status = config->kind == CRNN_DEVICE_CPU ? CRNN_OK : crnn_cuda_describe(&cuda, config);
-    if (config->kind == CRNN_DEVICE_CUDA && status == CRNN_ERR_DEVICE)
-        return crnn_fail(err, status, "no CUDA device: %s; or use --device cpu", cuda.why);
     if (config->kind == CRNN_DEVICE_CUDA && status != CRNN_OK)
-        return crnn_fail(err, status, "%s", cuda.why);
-    if (cuda.usable) {
-        *info = cuda;
-        if (config->kind == CRNN_DEVICE_AUTO)
-            say(note, size, "GPU", info, "");
-        return CRNN_OK;
-    }
-    crnn_cpu_describe(info, config->threads);
+        return no_gpu(status, cuda.why, err);
+    *info = cuda;
+    if (!cuda.usable)
+        crnn_cpu_describe(info, config->threads);
     if (config->kind == CRNN_DEVICE_AUTO)
-        say(note, size, "CPU", info, cuda.why);
+        say(note, size, cuda.usable ? "GPU" : "CPU", info, cuda.why);
     return CRNN_OK;
 }
 
 crnn_backend *crnn_backend_open(const crnn_device_config *config, char *note, int size, crnn_error *err)
 {
-    crnn_device_info info;
-    if (crnn_device_choose(&info, config, note, size, err) != CRNN_OK)
-        return NULL;
     crnn_device_config resolved = *config;
-    resolved.kind = info.kind;
+    crnn_device_info info;
+    crnn_error why = {0};
+    crnn_backend *be = NULL;
+    if (note && size > 0)
+        note[0] = 0;
+    if (check_threads(config, err) != CRNN_OK)
+        return NULL;
     if (!resolved.rnn_algo)
         resolved.rnn_algo = "auto";
-    return info.kind == CRNN_DEVICE_CUDA ? crnn_cuda_open(&resolved, err) : crnn_cpu_open(&resolved, err);
+    if (config->kind != CRNN_DEVICE_CPU)
+        be = crnn_cuda_open(&resolved, &why);
+    if (config->kind == CRNN_DEVICE_CUDA && !be)
+        no_gpu(why.status, why.text, err);
+    else if (!be)
+        be = crnn_cpu_open(&resolved, err);
+    if (be && config->kind == CRNN_DEVICE_AUTO) {
+        be->ops->info(be, &info);
+        say(note, size, info.kind == CRNN_DEVICE_CUDA ? "GPU" : "CPU", &info, why.text);
+    }
+    return be;
 }

@@ -38,12 +38,17 @@ const char *cli_path(char out[CLI_PATH], const char *path);
 void cli_put_command(FILE *out, const char *words, const char *path);
 
 /* Rows that several commands have. */
+#define CLI_HELP_MORE "                             " /* before a further line of a row's help */
 #define CLI_DEVICE_ROWS                                                                                                \
     {"device", OPT_CHOICE, "auto", "auto|cuda|cpu", 0, 0, "where to compute", "Device"},                               \
         {"precision", OPT_CHOICE, "fp32", "fp32|tf32|bf16", 0, 0, "arithmetic of the matrix products", NULL},          \
         {"threads", OPT_INT, "0", "N", 0, 4096, "threads of the CPU; 0: all cores", NULL},                             \
     {                                                                                                                  \
-        "rnn-algo", OPT_TEXT, "auto", "NAME", 0, 0, "how the recurrent layer is computed", NULL                        \
+        "rnn-algo", OPT_TEXT, "auto", "NAME", 0, 0,                                                                    \
+            "how a recurrent layer is computed: auto; on a GPU also cudnn, its\n" CLI_HELP_MORE                        \
+            "cudnn-persist-static, cudnn-persist-dynamic, cudnn-persist-small;\n" CLI_HELP_MORE                        \
+            "loop (our own, step by step), persist (our persistent kernels)",                                          \
+            NULL                                                                                                       \
     }
 #define CLI_ENCODING_ROW                                                                                               \
     {                                                                                                                  \

@@ -58,6 +58,40 @@ bool crnn_cudnn_ok(crnn_cuda *cuda, cudnnStatus_t status)
     return false;
 }
 
+void crnn_cuda_watch(crnn_cuda *cuda, const uint32_t *word, const char *gave_up)
+{
+    if (cuda->watched_count < CRNN_MAX_WATCHED)
+        cuda->watched[cuda->watched_count++] = (crnn_cuda_watched){word, gave_up};
+    else
+        crnn_cuda_failed(cuda, CRNN_ERR_ARGUMENT, "too many kernels that wait for one another; use --rnn-algo cudnn");
+}
+
+/* Queued before the wait that there is anyway. */
+static void ask_watched(crnn_cuda *cuda)
+{
+    for (int i = 0; i < cuda->watched_count && !cuda->failure.status; i++)
+        crnn_cuda_ok(cuda, cudaMemcpyAsync(&cuda->said[i], cuda->watched[i].word, sizeof *cuda->said,
+                                           cudaMemcpyDeviceToHost, cuda->stream));
+}
+
+static void check_watched(crnn_cuda *cuda)
+{
+    for (int i = 0; i < cuda->watched_count && !cuda->failure.status; i++)
+        if (cuda->said[i])
+            crnn_cuda_failed(cuda, CRNN_ERR_FAULT, cuda->watched[i].gave_up);
+}
+
+/* Those in memory that is about to be freed; the others keep their order. */
+static void forget_watched(crnn_cuda *cuda, const void *device, size_t bytes)
+{
+    uintptr_t from = (uintptr_t)device;
+    int kept = 0;
+    for (int i = 0; i < cuda->watched_count; i++)
+        if ((uintptr_t)cuda->watched[i].word - from >= bytes)
+            cuda->watched[kept++] = cuda->watched[i];
+    cuda->watched_count = kept;
+}
+
 /* Waits for the stream, whatever has failed before. */
 static void wait_for_stream(crnn_cuda *cuda)
 {
@@ -68,8 +102,9 @@ static void wait_for_stream(crnn_cuda *cuda)
 static crnn_status cuda_sync(crnn_backend *be, crnn_error *err)
 {
     crnn_cuda *cuda = crnn_cuda_of(be);
+    ask_watched(cuda);
     wait_for_stream(cuda);
-    crnn_cuda_check_layers(cuda);
+    check_watched(cuda);
     crnn_status status = cuda->failure.status;
     if (status)
         crnn_fail(err, status, "%s", cuda->failure.text);
@@ -133,6 +168,7 @@ void crnn_cuda_free(crnn_backend *be, void *device)
     *link = block->next;
     cuda->op = "free";
     crnn_cuda_touched(cuda, device, block->bytes);
+    forget_watched(cuda, device, block->bytes);
     wait_for_stream(cuda);
     crnn_cuda_forget_lists(cuda);
     crnn_cuda_ok(cuda, cudaFree(device));
@@ -410,6 +446,8 @@ static void cuda_close(crnn_backend *be)
         cuda->lib.cublasLtDestroy(cuda->lt);
     if (cuda->staging)
         cudaFreeHost(cuda->staging);
+    if (cuda->said)
+        cudaFreeHost(cuda->said);
     if (cuda->stream)
         cudaStreamDestroy(cuda->stream);
     free(cuda);
@@ -462,6 +500,7 @@ static void open_parts(crnn_cuda *cuda)
     cuda->op = "open";
     if (!crnn_cuda_ok(cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking)) ||
         !crnn_cuda_ok(cuda, cudaMallocHost((void **)&cuda->staging, STAGING_BYTES)) ||
+        !crnn_cuda_ok(cuda, cudaMallocHost((void **)&cuda->said, CRNN_MAX_WATCHED * sizeof *cuda->said)) ||
         !crnn_cublas_ok(cuda, cuda->lib.cublasLtCreate(&cuda->lt)) ||
         !crnn_cudnn_ok(cuda, cuda->lib.cudnnCreate(&cuda->dnn)) ||
         !crnn_cudnn_ok(cuda, cuda->lib.cudnnSetStream(cuda->dnn, cuda->stream)))

@@ -15,6 +15,13 @@
 typedef struct crnn_cuda_block crnn_cuda_block;
 typedef struct crnn_cuda_product crnn_cuda_product;
 
+/* A word in device memory that a kernel sets when it gives up, and the sentence for it. */
+typedef struct {
+    const uint32_t *word;
+    const char *gave_up;
+} crnn_cuda_watched;
+enum { CRNN_MAX_WATCHED = 256 };
+
 /* A list of ops on its way to one graph: issued once as it is, so that libraries are warm, then captured, then replayed. */
 typedef struct {
     enum { CRNN_LIST_COLD, CRNN_LIST_WARM, CRNN_LIST_READY, CRNN_LIST_UNFIT } state;
@@ -38,6 +45,9 @@ typedef struct {
     crnn_gpu_partial *partials;
     char *staging; /* pinned host memory that uploads pass through, so that their source may change at once */
     size_t staged; /* bytes of it that the stream may still read */
+    crnn_cuda_watched watched[CRNN_MAX_WATCHED];
+    int watched_count;
+    uint32_t *said; /* [CRNN_MAX_WATCHED] pinned host memory that they are read into */
 
     crnn_cuda_product *products; /* made at first use, kept */
     crnn_gru *layers;            /* all layers, so that a write to weights makes what they prepared stale */
@@ -66,6 +76,8 @@ void crnn_cuda_free(crnn_backend *be, void *device);
 void *crnn_cuda_alloc_items(crnn_cuda *cuda, int64_t rows, int64_t columns, size_t item);
 /* Makes the workspace at least so large; not within a list. */
 void crnn_cuda_need_workspace(crnn_cuda *cuda, size_t bytes);
+/* From now on, until the memory that word lies in is freed, sync reads it: other than 0 is a fault, told by the sentence gave_up. */
+void crnn_cuda_watch(crnn_cuda *cuda, const uint32_t *word, const char *gave_up);
 /* [bytes] at device were written: what layers prepared from weights there is stale. */
 void crnn_cuda_touched(crnn_cuda *cuda, const void *device, size_t bytes);
 /* Forgets every recorded list: they hold addresses, and what layers had prepared. */
@@ -98,8 +110,6 @@ typedef struct {
     void (*backward)(crnn_gru *g, float *din, float *dw, const float *dhs, const float *hs, const crnn_gru_input *in,
                      const float *h_first, const float *w);
     double (*flop)(const crnn_gru *g, bool backward);
-    /* A word in device memory that is not 0 once pass `pass` of the layer gave up; NULL: no such pass. The way may have none. */
-    const uint32_t *(*status)(const crnn_gru *g, int pass);
 } crnn_gru_way;
 
 /* What every layer begins with. */
@@ -113,8 +123,6 @@ struct crnn_gru {
 extern const crnn_gru_way crnn_gru_cudnn, crnn_gru_loop, crnn_gru_persist;
 /* CRNN_ERR_ARGUMENT, with the list of names, where config asks for a way that there is not. */
 crnn_status crnn_cuda_check_algo(const crnn_device_config *config, crnn_error *err);
-/* Reads what the layers' kernels say of themselves; latches where one gave up. The stream is waited for. */
-void crnn_cuda_check_layers(crnn_cuda *cuda);
 /* The gru ops of the table. */
 crnn_gru *crnn_cuda_gru_new(crnn_backend *be, const crnn_gru_shape *shape);
 void crnn_cuda_gru_free(crnn_gru *g);

@@ -56,10 +56,6 @@ crnn_gru *crnn_cuda_gru_new(crnn_backend *be, const crnn_gru_shape *shape)
         return NULL;
     g->next = cuda->layers;
     cuda->layers = g;
-    if (cuda->failure.status) { /* in part only */
-        crnn_cuda_gru_free(g);
-        return NULL;
-    }
     return g;
 }
 
@@ -72,22 +68,6 @@ void crnn_cuda_gru_free(crnn_gru *g)
         link = &(*link)->next;
     *link = g->next;
     g->way->free(g);
-}
-
-void crnn_cuda_check_layers(crnn_cuda *cuda)
-{
-    for (const crnn_gru *g = cuda->layers; g; g = g->next)
-        for (int pass = 0; g->way->status && g->way->status(g, pass) && !cuda->failure.status; pass++) {
-            uint32_t gave_up = 0;
-            cuda->op = "gru";
-            crnn_cuda_ok(cuda, cudaMemcpyAsync(&gave_up, g->way->status(g, pass), sizeof gave_up,
-                                               cudaMemcpyDeviceToHost, cuda->stream));
-            crnn_cuda_ok(cuda, cudaStreamSynchronize(cuda->stream));
-            if (gave_up)
-                crnn_cuda_failed(cuda, CRNN_ERR_FAULT,
-                                 "the blocks of the persistent kernel waited for one another in vain: is the GPU "
-                                 "shared with other work? use --rnn-algo cudnn");
-        }
 }
 
 int64_t crnn_cuda_gru_params(const crnn_gru *g)

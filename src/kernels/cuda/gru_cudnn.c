@@ -211,21 +211,21 @@ static bool find_part(layer *l, part *p, int gate)
 {
     crnn_cuda *cuda = l->base.cuda;
     const crnn_gpu_libraries *lib = &cuda->lib;
-    char *matrix = NULL, *bias = NULL, *base = cuda->workspace; /* any address will do: only differences count */
+    char *base = cuda->workspace; /* any address will do: only differences count */
+    void *matrix, *bias;
     cudnnDataType_t type;
-    int dims, dim[3], stride[3];
-    void *matrix_at = NULL, *bias_at = NULL;
-    if (!crnn_cudnn_ok(cuda, lib->cudnnGetRNNWeightParams(cuda->dnn, l->rnn, 0, l->weight_bytes, base, gate, l->matrix,
-                                                          &matrix_at, l->bias, &bias_at)) ||
-        !crnn_cudnn_ok(cuda, lib->cudnnGetTensorNdDescriptor(l->matrix, 3, &type, &dims, dim, stride)))
-        return false;
-    matrix = matrix_at, bias = bias_at;
+    int dims, dim[3], matrix_stride[3], bias_stride[3];
     int64_t item = (int64_t)item_of(l);
-    *p = (part){.matrix = (matrix - base) / item, .row = stride[1], .column = stride[2]};
-    if (!crnn_cudnn_ok(cuda, lib->cudnnGetTensorNdDescriptor(l->bias, 3, &type, &dims, dim, stride)))
+    if (!crnn_cudnn_ok(cuda, lib->cudnnGetRNNWeightParams(cuda->dnn, l->rnn, 0, l->weight_bytes, base, gate, l->matrix,
+                                                          &matrix, l->bias, &bias)) ||
+        !crnn_cudnn_ok(cuda, lib->cudnnGetTensorNdDescriptor(l->matrix, 3, &type, &dims, dim, matrix_stride)) ||
+        !crnn_cudnn_ok(cuda, lib->cudnnGetTensorNdDescriptor(l->bias, 3, &type, &dims, dim, bias_stride)))
         return false;
-    p->bias = (bias - base) / item;
-    p->bias_step = stride[1];
+    *p = (part){.matrix = ((char *)matrix - base) / item,
+                .row = matrix_stride[1],
+                .column = matrix_stride[2],
+                .bias = ((char *)bias - base) / item,
+                .bias_step = bias_stride[1]};
     return true;
 }
 

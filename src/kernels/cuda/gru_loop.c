@@ -94,8 +94,13 @@ static void make_memory(layer *l)
         l->dtable = crnn_cuda_alloc_items(cuda, s->V, 3 * H, item);
     if (s->V > 0 && !l->folded)
         l->x = crnn_cuda_alloc_items(cuda, n, s->I, item);
-    for (int i = 0; i < passes(l); i++)
+    for (int i = 0; i < passes(l); i++) {
         l->space[i] = crnn_cuda_alloc(&cuda->base, crnn_persist_bytes(&l->plan[i]));
+        if (l->space[i])
+            crnn_cuda_watch(cuda, crnn_persist_status(l->space[i]),
+                            "the blocks of the persistent kernel waited for one another in vain: is the GPU shared "
+                            "with other work? use --rnn-algo cudnn");
+    }
     if (!l->bf16)
         return;
     l->R16 = crnn_cuda_alloc_items(cuda, H, 3 * H, half);
@@ -428,12 +433,6 @@ static double layer_flop(const crnn_gru *g, bool backward)
     return 2.0 * recurrent - 2.0 * g->s.B * g->s.H * H3 + 2.0 * input; /* nothing flows out through h_first */
 }
 
-static const uint32_t *persist_status(const crnn_gru *g, int pass)
-{
-    const layer *l = layer_of(g);
-    return pass < passes(l) ? crnn_persist_status(l->space[pass]) : NULL;
-}
-
 const crnn_gru_way crnn_gru_loop = {
     .make = loop_make,
     .free = layer_free,
@@ -456,5 +455,4 @@ const crnn_gru_way crnn_gru_persist = {
     .forward = layer_forward,
     .backward = layer_backward,
     .flop = layer_flop,
-    .status = persist_status,
 };
