@@ -5,9 +5,10 @@ usage() {
     cat <<END
 Usage: tests/gpu/pack.sh [--build DIR] [--text FILE] BUNDLE
 
-Writes the folder BUNDLE, which must not exist. DIR: a build with the CUDA backend (build); one for that
-GPU alone (-DCRNN_CUDA_ARCHITECTURES=90) makes half of the 150 MB. FILE: the text of the golden trajectory,
-tinyshakespeare.txt; without it that test is skipped. On the other machine: BUNDLE/tests/gpu/prove.sh
+Writes the folder BUNDLE, which must not exist, or an archive of it where the name ends with .tar.gz. DIR: a build with
+the CUDA backend (build). 150 MB; with one for that GPU alone (-DCRNN_CUDA_ARCHITECTURES=90) 78, and 30 as an archive.
+FILE: the text of the golden trajectory, tinyshakespeare.txt; without it that test is skipped. On the other machine:
+BUNDLE/tests/gpu/prove.sh
 END
 }
 
@@ -30,6 +31,15 @@ case $("$build/crnn-gpu" devices) in
 *"no CUDA backend"*) echo "pack.sh: $build is no build with the CUDA backend; configure one with -DCRNN_CUDA=ON" >&2 && exit 1 ;;
 esac
 
+archive=
+case $bundle in
+*.tar.gz)
+    archive=$bundle
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    bundle=$work/$(basename "$archive" .tar.gz)
+    ;;
+esac
 mkdir -p "$bundle/lib" "$bundle/tests/gpu" "$bundle/corpora"
 cp "$build/crnn-gpu" "$bundle/"
 for name in kernels-ops kernels-pick kernels-device model-model model-sampler train-trainer golden-vectors golden-trajectory cli-gpu; do
@@ -52,4 +62,8 @@ ldd "$bundle/crnn-gpu" "$bundle"/test-* | awk '$2 == "=>" && $3 ~ /^\// { print 
     *) cp -L "$library" "$bundle/lib/" ;;
     esac
 done
+if [ -n "$archive" ]; then
+    tar -czf "$archive" -C "$work" "$(basename "$bundle")"
+    bundle=$archive
+fi
 du -sh "$bundle" | cut -f1 | sed "s|^|$bundle: |"
