@@ -39,7 +39,7 @@ typedef struct {
 crnn_replay *crnn_replay_plan(const char *run_or_file, int64_t steps, crnn_error *err);
 void crnn_replay_free(crnn_replay *replay);
 /* Trains the stretch again, in a directory of its own under TMPDIR that is removed afterwards. corpus, options: as the plan's options say.
- * hooks: note and progress count. CRNN_OK: every recorded loss, rate and gradient norm, and the checkpoint's values, came out to the same
+ * hooks: note, progress and stop (1) count. CRNN_ERR_STOPPED after a stop. CRNN_OK: every recorded loss, rate and gradient norm, and the checkpoint's values, came out to the same
  * bits; losses (may be NULL): how many. CRNN_ERR_FORMAT: they did not, and where first. */
 crnn_status crnn_replay_run(const crnn_replay *replay, const crnn_corpus *corpus, const crnn_train_options *options,
                             const crnn_train_hooks *hooks, int64_t *losses, crnn_error *err);

@@ -4,6 +4,7 @@
 #include "support/said.h"
 #include "support/scratch.h"
 #include <crnn/checkpoint.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -238,6 +239,30 @@ static void the_run_is_not_written_to(void **state)
     assert_int_equal(scratch_shell(dir, "find run -type f | sort | xargs sha256sum | cmp - before && rmdir tmp"), 0);
 }
 
+static void a_replay_that_is_stopped_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        scratch_shell(
+            dir,
+            "mkdir -p tmp && cd '%s' && \"$CRNN_PROGRAM\" train a.txt --units 12 --embedding 8 --batch 8 --length 12"
+            " --max-steps 20000 --epochs 600 --checkpoint-every 0 --log-every 1 --out long --device cpu --threads 1"
+            " >log 2>&1",
+            dir),
+        0);
+    assert_int_equal(setenv("TMPDIR", scratch_path(dir, "tmp"), 1), 0);
+    program_start(&run, dir, (const char *const[]){"verify", "long", "--replay", "1000000", NULL});
+    assert_int_equal(unsetenv("TMPDIR"), 0);
+    assert_int_equal(scratch_shell(dir, "i=0; until ls tmp/crnn-replay-*/history.jsonl 2>/dev/null || [ $i = 300 ]; do "
+                                        "sleep 0.02; i=$((i+1)); done"),
+                     0);
+    program_signal(&run, SIGINT);
+    program_wait(&run);
+    assert_int_equal(run.status, 130);
+    assert_holds(run.err, "stopped at step ");
+    assert_int_equal(scratch_shell(dir, "rmdir tmp"), 0);
+}
+
 static void other_kinds_of_runs_replay_too(void **state)
 {
     (void)state;
@@ -335,6 +360,7 @@ int main(void)
         cmocka_unit_test(the_account_comes_as_json),
         cmocka_unit_test(training_again_gives_the_same_bits),
         cmocka_unit_test(the_run_is_not_written_to),
+        cmocka_unit_test(a_replay_that_is_stopped_leaves_nothing_behind),
         cmocka_unit_test(other_kinds_of_runs_replay_too),
         cmocka_unit_test(a_forged_checkpoint_is_found_by_training_again),
         cmocka_unit_test(a_forged_history_is_found_by_training_again),

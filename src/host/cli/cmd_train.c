@@ -198,7 +198,7 @@ static int train(job *j)
     if (opt_flag(&j->setup.set, "dry-run"))
         return dry_run(j);
     crnn_train_hooks hooks = {j, on_note, on_progress, on_epoch, on_saved, cli_signals_ask};
-    cli_signals_worth_saving();
+    cli_signals_heeded(true);
     cli_progress_begin(&j->progress);
     if (j->setup.from)
         j->trainer = crnn_trainer_resume(j->setup.out, j->setup.from, j->setup.corpus, &j->setup.options, &hooks, &err);

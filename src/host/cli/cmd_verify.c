@@ -1,6 +1,7 @@
 /* crnn-gpu verify: are the files of a run what they were, and does training give the same bits again? */
 #include "host/cli/progress.h"
 #include "host/cli/setup.h"
+#include "host/cli/signals.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -67,11 +68,13 @@ static int replay(account *a, const char *run, int64_t steps)
     if (status < 0) {
         char what[600];
         int64_t lines = 0, from = r->from->step;
-        crnn_train_hooks hooks = {.user = a, .note = on_note, .progress = on_progress};
+        crnn_train_hooks hooks = {.user = a, .note = on_note, .progress = on_progress, .stop = cli_signals_ask};
         same_device(r, &setup.options);
+        cli_signals_heeded(true); /* a copy of the run must go */
         cli_progress_begin(&a->progress);
         crnn_status result = crnn_replay_run(r, setup.corpus, &setup.options, &hooks, &lines, &err);
         cli_progress_clear(&a->progress);
+        cli_signals_heeded(false);
         if (result == CRNN_OK) {
             snprintf(what, sizeof what,
                      "steps %lld to %lld trained again: the same bits in %lld lines of the history%s",
@@ -84,6 +87,7 @@ static int replay(account *a, const char *run, int64_t steps)
             tell(a, run, false, what);
         } else {
             status = cli_fail("verify", &err);
+            status = result == CRNN_ERR_STOPPED ? cli_signals_status() : status;
         }
     }
     cli_setup_free(&setup);
@@ -124,6 +128,8 @@ int cmd_verify(int argc, char **argv)
                    .rows = rows,
                    .row_count = sizeof rows / sizeof *rows};
     int status = opt_parse(&set, argc, argv);
+    if (status < 0 && opt_int(&set, "replay") > 0 && !cli_signals_catch("verify"))
+        status = EXIT_FAILED;
     if (status < 0) {
         account a = {.as_json = opt_flag(&set, "json"), .sound = true, .files = json_array()};
         status = verify(&a, &set);

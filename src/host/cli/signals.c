@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 static atomic_int stop_signal, save_now;
-static atomic_bool worth_saving;
+static atomic_bool heeded;
 
 static void *watch(void *set)
 {
@@ -18,7 +18,7 @@ static void *watch(void *set)
             continue;
         if (number == SIGUSR1)
             save_now = 1;
-        else if (stop_signal || !worth_saving) /* the second one: at once */
+        else if (stop_signal || !heeded) /* the second one: at once */
             _exit(128 + number);
         else
             stop_signal = number;
@@ -41,9 +41,9 @@ bool cli_signals_catch(const char *command)
     return false;
 }
 
-void cli_signals_worth_saving(void)
+void cli_signals_heeded(bool yes)
 {
-    worth_saving = true;
+    heeded = yes;
 }
 
 int cli_signals_ask(void *user)

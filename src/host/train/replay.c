@@ -234,6 +234,7 @@ typedef struct {
     const crnn_train_hooks *hooks;
     const crnn_trainer *trainer;
     int64_t last;
+    bool stopped; /* from outside */
 } stretch;
 
 static void on_note(void *user, const char *sentence)
@@ -253,14 +254,15 @@ static void on_progress(void *user, const crnn_progress *progress)
 /* Not before the report on an epoch that ends with the last step: it belongs to what a checkpoint there holds. */
 static int at_the_end(void *user)
 {
-    const stretch *s = user;
-    return s->trainer->step >= s->last && !s->trainer->report_due;
+    stretch *s = user;
+    s->stopped = s->stopped || (s->hooks && s->hooks->stop && s->hooks->stop(s->hooks->user) == 1);
+    return s->stopped || (s->trainer->step >= s->last && !s->trainer->report_due);
 }
 
 static crnn_status train_again(const crnn_replay *r, const char *directory, const crnn_corpus *corpus,
                                const crnn_train_options *options, const crnn_train_hooks *hooks, crnn_error *err)
 {
-    stretch s = {hooks, NULL, r->last};
+    stretch s = {hooks, NULL, r->last, false};
     crnn_train_hooks own = {.user = &s, .note = on_note, .progress = on_progress, .stop = at_the_end};
     crnn_train_options how = *options;
     how.log_every = 1;
@@ -269,8 +271,12 @@ static crnn_status train_again(const crnn_replay *r, const char *directory, cons
         return err->status;
     s.trainer = t;
     crnn_status status = crnn_trainer_done(t) ? CRNN_OK : crnn_trainer_run(t, err);
-    bool there = crnn_trainer_step(t) == r->last;
+    int64_t step = crnn_trainer_step(t);
+    bool there = step == r->last;
     crnn_trainer_free(t);
+    if (s.stopped && !there)
+        return crnn_fail(err, CRNN_ERR_STOPPED, "stopped at step %lld, before step %lld was reached", (long long)step,
+                         (long long)r->last);
     if (status == CRNN_ERR_STOPPED || (status == CRNN_ERR_DIVERGED && there)) /* the latter as the run itself did */
         status = CRNN_OK;
     if (status == CRNN_OK && !there)
