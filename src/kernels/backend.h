@@ -58,6 +58,8 @@ typedef enum {
     CRNN_RECORDS
 } crnn_record;
 
+enum { CRNN_MARKS = 512 };
+
 /* The input of a recurrent layer: one of the two. */
 typedef struct {
     const float *x;          /* [T,B,I], or NULL */
@@ -157,8 +159,14 @@ typedef struct {
     void (*pick)(crnn_backend *be, uint16_t *ids /* [n] */, uint16_t *written /* [ring,n] */, uint64_t *drawn /* [1] */,
                  const float *p /* [n,V] */, int64_t n, int32_t V, int32_t ring, uint64_t seed);
 
-    /* GFLOP-counted large product for `bench`: flop per second of an fp32 n x n x n product, best of a few. */
+    /* For `bench`. Flop a second of one large product in the precision of the backend, and bytes a second that a copy of a large block reads
+     * and writes; the best of a few. */
     double (*peak_rate)(crnn_backend *be);
+    double (*copy_rate)(crnn_backend *be);
+    /* Keeps the time at which the device gets here, as mark i of CRNN_MARKS; seconds between two of them, when both have passed. Not within
+     * a recorded list. */
+    void (*mark)(crnn_backend *be, int32_t i);
+    double (*between)(crnn_backend *be, int32_t i, int32_t j);
 } crnn_backend_ops;
 
 /* Every backend begins with its table. */

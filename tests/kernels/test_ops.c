@@ -657,6 +657,29 @@ static void same_bits(crnn_backend *be)
     gru_case_free(be, &c);
 }
 
+static void marks_lie_on_the_devices_clock(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_precision(CRNN_FP32);
+    float *a = be->ops->alloc(be, 1 << 20), *b = be->ops->alloc(be, 1 << 20);
+    be->ops->mark(be, 0);
+    be->ops->copy(be, a, b, 1 << 20);
+    be->ops->mark(be, 7);
+    be->ops->copy(be, b, a, 1 << 20);
+    be->ops->mark(be, CRNN_MARKS - 1);
+    no_failure(be);
+    double first = be->ops->between(be, 0, 7), second = be->ops->between(be, 7, CRNN_MARKS - 1);
+    assert_true(first > 0 && second > 0);
+    assert_true(fabs(be->ops->between(be, 0, CRNN_MARKS - 1) - first - second) < 1e-5);
+    be->ops->free(be, a);
+    be->ops->free(be, b);
+    int64_t memory = be->ops->memory(be);
+    assert_true(be->ops->copy_rate(be) > 1e6);
+    assert_int_equal(be->ops->memory(be), memory);
+    no_failure(be);
+    be->ops->close(be);
+}
+
 static void the_same_calls_give_the_same_bits(void **state)
 {
     (void)state;
@@ -687,6 +710,7 @@ int main(void)
         cmocka_unit_test(carrying_copies_unless_the_step_was_not_taken),
         cmocka_unit_test(a_recorded_list_sees_what_memory_holds_now),
         cmocka_unit_test(a_failure_latches_until_it_is_reported),
+        cmocka_unit_test(marks_lie_on_the_devices_clock),
         cmocka_unit_test(the_same_calls_give_the_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

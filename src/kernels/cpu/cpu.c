@@ -163,6 +163,9 @@ static const crnn_backend_ops cpu_ops = {
     .probabilities = crnn_cpu_probabilities,
     .pick = crnn_cpu_pick,
     .peak_rate = crnn_cpu_peak_rate,
+    .copy_rate = crnn_cpu_copy_rate,
+    .mark = crnn_cpu_mark,
+    .between = crnn_cpu_between,
 };
 
 static int32_t usable_cores(void)

@@ -28,6 +28,7 @@ typedef struct {
     crnn_gru *layers;          /* all layers, so that a write to weights makes what they prepared stale */
     void *candidates;          /* scratch of probabilities, for candidate_room characters */
     int32_t candidate_room;
+    double marks[CRNN_MARKS];
 } crnn_cpu;
 
 static inline crnn_cpu *crnn_cpu_of(crnn_backend *be)
@@ -121,5 +122,8 @@ void crnn_cpu_probabilities(crnn_backend *be, float *p, const float *z, int64_t 
 void crnn_cpu_pick(crnn_backend *be, uint16_t *ids, uint16_t *written, uint64_t *drawn, const float *p, int64_t n,
                    int32_t V, int32_t ring, uint64_t seed);
 double crnn_cpu_peak_rate(crnn_backend *be);
+double crnn_cpu_copy_rate(crnn_backend *be);
+void crnn_cpu_mark(crnn_backend *be, int32_t i);
+double crnn_cpu_between(crnn_backend *be, int32_t i, int32_t j);
 
 #endif

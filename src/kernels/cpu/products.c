@@ -167,24 +167,3 @@ void crnn_cpu_column_sums(crnn_cpu *cpu, float *y, const float *x, int64_t ld, i
     for (int64_t j = 0; j < columns; j += 64)
         sum_columns(y + j, x + j, ld, rows, columns - j < 64 ? columns - j : 64);
 }
-
-double crnn_cpu_peak_rate(crnn_backend *be)
-{
-    enum { n = 2048, rounds = 4 };
-    crnn_cpu *cpu = crnn_cpu_of(be);
-    if (!crnn_cpu_begin(cpu, "peak_rate"))
-        return 0;
-    float *A = crnn_cpu_alloc_items(cpu, n, n, sizeof *A), *B = crnn_cpu_alloc_items(cpu, n, n, sizeof *B);
-    float *C = crnn_cpu_alloc_items(cpu, n, n, sizeof *C);
-    double best = 0;
-    for (int round = 0; A && B && C && round < rounds; round++) { /* the first warms up */
-        double start = omp_get_wtime();
-        crnn_cpu_gemm(cpu, C, n, A, n, false, B, n, false, n, n, n, 0);
-        double rate = 2.0 * n * n * n / (omp_get_wtime() - start);
-        best = round && rate > best ? rate : best;
-    }
-    crnn_cpu_free(be, A);
-    crnn_cpu_free(be, B);
-    crnn_cpu_free(be, C);
-    return best;
-}

@@ -438,6 +438,7 @@ static void cuda_close(crnn_backend *be)
         cudaStreamSynchronize(cuda->stream); /* what it says no longer matters */
     crnn_cuda_forget_lists(cuda);
     crnn_cuda_products_free(cuda);
+    crnn_cuda_marks_free(cuda);
     crnn_cuda_free(be, cuda->workspace);
     crnn_cuda_free(be, cuda->partials);
     if (cuda->dnn)
@@ -493,6 +494,9 @@ static const crnn_backend_ops cuda_ops = {
     .probabilities = cuda_probabilities,
     .pick = cuda_pick,
     .peak_rate = crnn_cuda_peak_rate,
+    .copy_rate = crnn_cuda_copy_rate,
+    .mark = crnn_cuda_mark,
+    .between = crnn_cuda_between,
 };
 
 static void open_parts(crnn_cuda *cuda)

@@ -53,6 +53,7 @@ typedef struct {
     crnn_gru *layers;            /* all layers, so that a write to weights makes what they prepared stale */
     crnn_cuda_list lists[CRNN_RECORDS];
     bool capturing;
+    cudaEvent_t marks[CRNN_MARKS]; /* made at first use */
 } crnn_cuda;
 
 static inline crnn_cuda *crnn_cuda_of(crnn_backend *be)
@@ -96,6 +97,12 @@ void crnn_cuda_multiply(crnn_cuda *cuda, const crnn_cuda_product_shape *shape, f
                         const float *bias /* [N] or NULL */);
 void crnn_cuda_products_free(crnn_cuda *cuda);
 double crnn_cuda_peak_rate(crnn_backend *be);
+
+/* clock.c */
+void crnn_cuda_mark(crnn_backend *be, int32_t i);
+double crnn_cuda_between(crnn_backend *be, int32_t i, int32_t j);
+void crnn_cuda_marks_free(crnn_cuda *cuda);
+double crnn_cuda_copy_rate(crnn_backend *be);
 
 /* gru.c: the ways to compute a recurrent layer, each behind this table; rnn_algo chooses. */
 typedef struct {
