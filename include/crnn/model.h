@@ -86,7 +86,16 @@ typedef struct {
 /* One step on B rows that begin at starts [B] of the text that was set: forward, loss, backward, update; carries the state. */
 crnn_status crnn_model_train(crnn_model *model, const int64_t *starts, const crnn_update *update,
                              crnn_step_result *result, crnn_error *err);
-/* The same on ids given by hand: x, y [T,B]; y may hold CRNN_NO_ID where a position does not count. */
+/* n such steps, one after the other: starts [n,B], updates [n], results [n]. On a GPU they are launched together and waited for once.
+ * *done: how many were made: all, or those up to the first that was not finite; what comes after it is untouched. The same bits as
+ * one by one. After an error *done is how many are known to be sound. */
+crnn_status crnn_model_train_several(crnn_model *model, const int64_t *starts, const crnn_update *updates, int64_t n,
+                                     crnn_step_result *results, int64_t *done, crnn_error *err);
+/* How many steps at a time are worth asking for: as many as fit into some 50 ms, by what the last ones took; at first 1, at most
+ * crnn_model_most_steps(). More in a call are made, too, but not launched together. */
+int32_t crnn_model_steps_at_once(const crnn_model *model);
+int32_t crnn_model_most_steps(const crnn_model *model);
+/* One step on ids given by hand: x, y [T,B]; y may hold CRNN_NO_ID where a position does not count. */
 crnn_status crnn_model_train_ids(crnn_model *model, const uint16_t *x, const uint16_t *y, const crnn_update *update,
                                  crnn_step_result *result, crnn_error *err);
 /* Forward and loss alone; carries the state; leaves weights and gradients as they are. logits: [T,B,V] or NULL. */

@@ -38,6 +38,8 @@ typedef struct {
     int64_t checkpoint_every, checkpoint_steps; /* epochs (0: only at the end); steps (0: off) */
     int64_t keep;                               /* checkpoints that stay; 0: all */
     int64_t log_every;
+    int64_t
+        steps_at_once; /* steps between two questions of hooks.stop; 0: as many as 50 ms hold. Changes no bit of what is computed */
     crnn_device_config device;
     const char *options_json; /* what config.json and checkpoints record as the run's options; NULL: the fields above */
 } crnn_train_options;
@@ -61,10 +63,11 @@ typedef struct {
 typedef struct {
     void *user;
     void (*note)(void *user, const char *sentence);
-    void (*progress)(void *user, const crnn_progress *progress); /* after each step */
+    void (*progress)(void *user, const crnn_progress *progress); /* of each step, once those made with it are done */
     void (*epoch)(void *user, const crnn_epoch_report *report);  /* after each epoch */
     void (*saved)(void *user, const char *path, int64_t step);   /* a checkpoint is safe */
-    int (*stop)(void *user); /* asked after each step: 0 go on, 1 save and stop, 2 save now and go on */
+    int (*stop)(
+        void *user); /* asked after the steps that were made at once: 0 go on, 1 save and stop, 2 save now and go on */
 } crnn_train_hooks;
 
 typedef struct crnn_trainer crnn_trainer;

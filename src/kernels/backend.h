@@ -32,7 +32,7 @@ typedef struct {
     double norm_squared; /* of all gradients */
     int64_t positions, hits;
     int32_t finite; /* loss and gradients; where 0 adam() does nothing */
-    int32_t pad;
+    int32_t halted; /* a step before this one in the same queue was not taken: then neither is this one */
 } crnn_step_numbers;
 
 typedef struct {
@@ -48,9 +48,18 @@ typedef struct {
     uint64_t step; /* numbers the masks of dropout */
 } crnn_step_inputs;
 
+/* Steps that wait their turn in device memory, so that the host need not come between them, and what became of those that are done. */
+typedef struct {
+    int64_t *begun;             /* [1] steps that were begun; zeroed by the caller before each queue */
+    crnn_step_inputs *inputs;   /* [n] */
+    int64_t *starts;            /* [n,B] */
+    crnn_step_numbers *numbers; /* [n] the present step's; from 1 on those of the steps before it, in order */
+} crnn_step_queue;
+
 /* Lists of ops that are the same each time. */
 typedef enum {
     CRNN_RECORD_TRAIN,
+    CRNN_RECORD_TRAIN_SEVERAL,
     CRNN_RECORD_TRAIN_IDS,
     CRNN_RECORD_EVALUATE,
     CRNN_RECORD_FORWARD,
@@ -89,6 +98,11 @@ typedef struct {
      * record_end: false where keeping them failed and none of them ran: issue them once more. */
     bool (*record)(crnn_backend *be, crnn_record list);
     bool (*record_end)(crnn_backend *be, crnn_record list);
+
+    /* Begins step k = *begun of a queue: inputs = queue.inputs[k], starts = queue.starts[k]; queue.numbers[k] = queue.numbers[0] where k > 0,
+     * and the present halted = k > 0 and that step was not finite; *begun = k + 1. */
+    void (*next_step)(crnn_backend *be, crnn_step_inputs *inputs, int64_t *starts /* [B] */,
+                      const crnn_step_queue *queue, int32_t B);
 
     /* x[t,b] = ids[starts[b] + t], y[t,b] = ids[starts[b] + t + 1]. ids: width 1 or 2 bytes. */
     void (*gather)(crnn_backend *be, uint16_t *x /* [T,B] */, uint16_t *y /* [T,B] */, const void *ids, int32_t width,
@@ -142,7 +156,7 @@ typedef struct {
                          const uint16_t *y /* [n] */, int64_t n, int32_t V, float scale);
 
     /* numbers->norm_squared = sum of g^2 (in double); finite becomes 0 where that is no finite float: the squares that go into v would not be
-     * either, and v would stay infinite without any loss showing it. */
+     * either, and v would stay infinite without any loss showing it. Where the step is halted, it becomes 0 too. */
     void (*norm)(crnn_backend *be, crnn_step_numbers *numbers, const float *g, int64_t n);
     /* Where numbers->finite: g' = g * min(1, clip / norm); m, v; w -= rate * m / (sqrt(v) + epsilon) + decay * w. */
     void (*adam)(crnn_backend *be, float *w, float *m, float *v, const float *g, int64_t n,

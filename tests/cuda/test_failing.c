@@ -13,34 +13,41 @@
 #include <malloc.h>
 #endif
 
-enum { V = 7, B = 2, T = 3, H = 4, E = 3, L = 2, TEXT = 40, COUNT = 2, WRITTEN = 4 };
+enum { V = 7, B = 2, T = 3, H = 4, E = 3, L = 2, TEXT = 40, COUNT = 2, WRITTEN = 4, STEPS = 9 };
 static const crnn_model_sizes sizes = {V, E, H, L, 0.25F};
 
 /* What a run gives. */
 typedef struct {
     float weights[1024], state[L * B * H], probabilities[COUNT * V];
-    double losses[4];
+    double losses[3 * STEPS + 1];
     uint16_t text[WRITTEN * COUNT];
 } results;
 
 static crnn_status train(results *r, crnn_model *model, crnn_error *err)
 {
     uint16_t text[TEXT];
-    const int64_t starts[B] = {0, TEXT / 2};
-    crnn_update update = crnn_update_default();
-    crnn_step_result step;
+    int64_t starts[STEPS * B], done = 0;
+    crnn_update updates[STEPS];
+    crnn_step_result steps[STEPS], step = {0};
     for (int i = 0; i < TEXT; i++)
         text[i] = (uint16_t)(i * i % V);
     crnn_status status = crnn_model_set_text(model, (crnn_ids){text, TEXT, 2}, err);
-    for (int i = 0; i < 3 && status == CRNN_OK; i++) { /* as it is, captured, replayed */
-        update.count = update.step = i + 1;
-        update.clip = 1;
-        status = crnn_model_train(model, starts, &update, &step, err);
-        r->losses[i] = step.loss_sum;
+    for (int i = 0; i < 3 && status == CRNN_OK;
+         i++) { /* as it is, captured, replayed: a list of several steps and one of one */
+        for (int k = 0; k < STEPS; k++) {
+            starts[k * B] = k;
+            starts[k * B + 1] = TEXT / 2;
+            updates[k] = crnn_update_default();
+            updates[k].count = updates[k].step = i * STEPS + k + 1;
+            updates[k].clip = 1;
+        }
+        status = crnn_model_train_several(model, starts, updates, STEPS, steps, &done, err);
+        for (int k = 0; k < done; k++)
+            r->losses[i * STEPS + k] = steps[k].loss_sum;
     }
     if (status == CRNN_OK)
         status = crnn_model_evaluate(model, (crnn_ids){text, TEXT, 2}, NULL, NULL, &step, err);
-    r->losses[3] = step.loss_sum;
+    r->losses[3 * STEPS] = step.loss_sum;
     if (status == CRNN_OK)
         status = crnn_model_get_state(model, r->state, err);
     return status == CRNN_OK ? crnn_model_get(model, CRNN_WEIGHTS, r->weights, err) : status;

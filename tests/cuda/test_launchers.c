@@ -184,6 +184,56 @@ static void a_loss_that_is_not_finite_says_so(void **state)
 }
 
 /* ---- update.cu */
+static void steps_take_their_inputs_from_a_queue(void **state)
+{
+    (void)state;
+    enum { STEPS = 3 };
+    static const int rows[] = {1, 255, 256, 700};
+    for (int i = 0; i < 8; i++) {
+        const int B = rows[i / 2], bad = i % 2 ? 0 : STEPS; /* the first is not taken, or each is */
+        int64_t *wanted = host((size_t)(STEPS * B) * sizeof *wanted);
+        crnn_step_inputs inputs[STEPS] = {{.step = 5}, {.step = 6}, {.step = 7}};
+        for (int k = 0; k < STEPS * B; k++)
+            wanted[k] = ((int64_t)1 << 40) + draw(1000);
+        int64_t *starts = room((size_t)B * sizeof *starts);
+        crnn_step_inputs *present = room(sizeof *present);
+        const crnn_step_queue queue = {room(sizeof(int64_t)), up(inputs, sizeof inputs),
+                                       up(wanted, (size_t)(STEPS * B) * sizeof *wanted),
+                                       room(STEPS * sizeof(crnn_step_numbers))};
+        for (int step = 0; step < 2 * STEPS; step++) { /* twice: a queue knows nothing of the one before it */
+            const int k = step % STEPS;
+            if (k == 0)
+                cuda(cudaMemset(queue.begun, 0, sizeof *queue.begun));
+            cuda(crnn_launch_next_step(present, starts, &queue, B, NULL));
+            const crnn_step_inputs *got = down(present, sizeof *got);
+            const int64_t *at = down(starts, (size_t)B * sizeof *at);
+            assert_int_equal(got->step, 5 + k);
+            assert_memory_equal(at, wanted + k * B, (size_t)B * sizeof *at);
+            assert_int_equal(*(const int64_t *)down(queue.begun, sizeof(int64_t)), k + 1);
+            int32_t halted;
+            cuda(cudaMemcpy(&halted, &queue.numbers->halted, sizeof halted, cudaMemcpyDeviceToHost));
+            assert_int_equal(halted, k > bad);
+            const crnn_step_numbers now = {.loss_sum = k, .norm_squared = 2, .finite = k < bad, .halted = halted};
+            cuda(cudaMemcpy(queue.numbers, &now, sizeof now, cudaMemcpyHostToDevice));
+        }
+        const crnn_step_numbers *done = down(queue.numbers, STEPS * sizeof *done);
+        for (int k = 0; k < STEPS; k++)
+            assert_true(done[(k + 1) % STEPS].loss_sum == k && done[(k + 1) % STEPS].finite == (k < bad));
+        give_back();
+    }
+}
+static void nothing_is_taken_behind_a_bad_step(void **state)
+{
+    (void)state;
+    for (int halted = 0; halted < 2; halted++) {
+        const crnn_step_numbers before = {.finite = 1, .halted = halted};
+        crnn_step_numbers *numbers = up(&before, sizeof before);
+        cuda(crnn_launch_norm(numbers, up(floats(70, 1), 4 * 70), 70,
+                              room(CRNN_GPU_PARTIALS * sizeof(crnn_gpu_partial)), NULL));
+        assert_int_equal(((const crnn_step_numbers *)down(numbers, sizeof *numbers))->finite, !halted);
+        give_back();
+    }
+}
 static void the_norm_is_of_all_gradients(void **state)
 {
     (void)state;
@@ -557,6 +607,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(rows_of_a_character_are_added_in_order),
         cmocka_unit_test(the_loss_and_its_gradient),
         cmocka_unit_test(a_loss_that_is_not_finite_says_so),
+        cmocka_unit_test(steps_take_their_inputs_from_a_queue),
+        cmocka_unit_test(nothing_is_taken_behind_a_bad_step),
         cmocka_unit_test(the_norm_is_of_all_gradients),
         cmocka_unit_test(the_update_is_that_of_adam),
         cmocka_unit_test(a_step_that_was_not_taken_carries_nothing),

@@ -502,6 +502,60 @@ static void a_value_that_is_not_finite_stops_the_update(void **state)
     be->ops->close(be);
 }
 
+static void a_queue_is_worked_off_step_by_step(void **state)
+{
+    (void)state;
+    crnn_backend *be = open_backend();
+    enum { STEPS = 5, MOST = 700 };
+    static const int32_t rows[] = {1, 3, MOST};
+    tensor g = draw(be, 40, 1, 1);
+    int64_t wanted[STEPS * MOST], got[MOST];
+    crnn_step_inputs inputs[STEPS], *present = be->ops->alloc(be, sizeof *present);
+    crnn_step_numbers numbers[STEPS];
+    int64_t *starts = be->ops->alloc(be, sizeof got);
+    crnn_step_queue queue = {be->ops->alloc(be, sizeof *queue.begun), be->ops->alloc(be, sizeof inputs),
+                             be->ops->alloc(be, sizeof wanted), be->ops->alloc(be, sizeof numbers)};
+    for (int k = 0; k < STEPS; k++)
+        inputs[k] = (crnn_step_inputs){{.rate = (float)k, .decay = 0.5F}, ((uint64_t)1 << 40) + (uint64_t)k};
+    for (int i = 0; i < STEPS * MOST; i++)
+        wanted[i] = ((int64_t)i << 33) + i;
+    be->ops->upload(be, queue.inputs, inputs, sizeof inputs);
+    be->ops->upload(be, queue.starts, wanted, sizeof wanted);
+    for (int round = 0; round < 6; round++) { /* the third step of each other queue is not taken */
+        int32_t B = rows[round / 2];
+        be->ops->zero(be, queue.begun, sizeof *queue.begun);
+        for (int k = 0; k < STEPS; k++) {
+            crnn_step_inputs now;
+            be->ops->next_step(be, present, starts, &queue, B);
+            be->ops->download(be, &now, present, sizeof now);
+            be->ops->download(be, got, starts, (size_t)B * sizeof *got);
+            assert_memory_equal(&now, &inputs[k], sizeof now);
+            assert_memory_equal(got, wanted + k * B, (size_t)B * sizeof *got);
+            be->ops->download(be, numbers, queue.numbers, sizeof *numbers);
+            assert_int_equal(numbers->halted, round % 2 && k > 2);
+            numbers->loss_sum = k + round;
+            numbers->finite = 1; /* as the loss alone says */
+            be->ops->upload(be, queue.numbers, numbers, sizeof *numbers);
+            if (round % 2 && k == 2)
+                be->ops->upload(be, g.device, &(float){NAN}, sizeof(float));
+            be->ops->norm(be, queue.numbers, g.device, g.n);
+            be->ops->upload(be, g.device, g.f, sizeof(float));
+        }
+        be->ops->download(be, numbers, queue.numbers, sizeof numbers);
+        for (int k = 0; k < STEPS; k++) {
+            const crnn_step_numbers *of = &numbers[(k + 1) % STEPS];
+            assert_true(of->loss_sum == k + round);
+            assert_int_equal(of->finite, !(round % 2 && k >= 2));
+        }
+    }
+    no_failure(be);
+    void *all[] = {present, starts, queue.begun, queue.inputs, queue.starts, queue.numbers};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        be->ops->free(be, all[i]);
+    drop(be, &g);
+    be->ops->close(be);
+}
+
 static void dropout_keeps_what_philox_says_and_scales_it(void **state)
 {
     (void)state;
@@ -705,6 +759,7 @@ int main(void)
         cmocka_unit_test(softmax_gives_loss_hits_and_gradient_for_any_logits),
         cmocka_unit_test(adam_follows_kerass_formula_with_clipping_and_decay),
         cmocka_unit_test(a_value_that_is_not_finite_stops_the_update),
+        cmocka_unit_test(a_queue_is_worked_off_step_by_step),
         cmocka_unit_test(dropout_keeps_what_philox_says_and_scales_it),
         cmocka_unit_test(gather_cuts_batches_from_ids_of_either_width),
         cmocka_unit_test(carrying_copies_unless_the_step_was_not_taken),

@@ -268,6 +268,81 @@ static void a_loss_that_is_not_finite_changes_nothing(void **state)
 }
 
 /* Evaluation scores every position once: against a model of one row and one character a step run by hand. */
+/* n steps from fresh weights, `at_once` of them a call; 0: by crnn_model_train alone. */
+static void train_steps(float *weights, crnn_step_result *results, int64_t n, int64_t at_once, const int64_t *starts)
+{
+    enum { V = 5, B = 2, T = 4, TEXT = 60 };
+    static uint16_t text[TEXT];
+    crnn_model *model = make((crnn_model_sizes){V, 3, 5, 2, 0.2F}, B, T, true);
+    crnn_update *updates = calloc((size_t)n, sizeof *updates);
+    crnn_error err = {0};
+    fill_ids(text, TEXT, V, 8);
+    assert_int_equal(crnn_model_set_text(model, (crnn_ids){text, TEXT, 2}, &err), CRNN_OK);
+    assert_int_equal(crnn_model_steps_at_once(model), 1);
+    for (int64_t k = 0; k < n; k++) {
+        updates[k] = crnn_update_default();
+        updates[k].count = updates[k].step = k + 1;
+        updates[k].clip = 0.5F;
+    }
+    for (int64_t k = 0, done = 0; k < n; k += done) {
+        int64_t some = at_once < n - k ? at_once : n - k;
+        if (at_once)
+            assert_int_equal(
+                crnn_model_train_several(model, starts + k * B, updates + k, some, results + k, &done, &err), CRNN_OK);
+        else
+            assert_int_equal(crnn_model_train(model, starts + k * B, updates + k, results + k, &err), CRNN_OK);
+        done = at_once ? done : 1;
+        assert_int_equal(done, at_once ? some : 1);
+        assert_true(crnn_model_steps_at_once(model) >= 1);
+        assert_true(crnn_model_steps_at_once(model) <= crnn_model_most_steps(model));
+    }
+    assert_int_equal(crnn_model_get(model, CRNN_WEIGHTS, weights, &err), CRNN_OK);
+    crnn_model_free(model);
+    free(updates);
+}
+
+static void many_steps_in_a_call_are_as_many_calls(void **state)
+{
+    (void)state;
+    enum { N = 300, B = 2 }; /* more than a queue holds */
+    static const int64_t at_once[] = {1, 2, 8, 17, N};
+    static float one[512], several[512];
+    static int64_t starts[N * B];
+    static crnn_step_result want[N], got[N];
+    for (int i = 0; i < N * B; i++)
+        starts[i] = i * 7 % 55;
+    train_steps(one, want, N, 0, starts);
+    for (size_t i = 0; i < sizeof at_once / sizeof *at_once; i++) {
+        memset(got, 0, sizeof got);
+        train_steps(several, got, N, at_once[i], starts);
+        assert_memory_equal(one, several, sizeof one);
+        for (int k = 0; k < N; k++)
+            assert_true(want[k].loss_sum == got[k].loss_sum && want[k].hits == got[k].hits && got[k].finite &&
+                        want[k].positions == got[k].positions && want[k].grad_norm == got[k].grad_norm);
+    }
+}
+
+static void rows_outside_the_text_are_refused_before_the_first_step(void **state)
+{
+    (void)state;
+    enum { N = 3, B = 2, T = 4, TEXT = 9 };
+    static const uint16_t text[TEXT] = {0, 1, 2, 3, 4, 3, 2, 1, 0};
+    int64_t starts[N * B] = {0, 1, 2, 3, 4, 4}, done = 7;
+    crnn_update updates[N] = {crnn_update_default(), crnn_update_default(), crnn_update_default()};
+    crnn_step_result results[N];
+    crnn_error err = {0};
+    crnn_model *model = make((crnn_model_sizes){5, 3, 5, 1, 0}, B, T, true);
+    assert_int_equal(crnn_model_train_several(model, starts, updates, N, results, &done, &err), CRNN_ERR_ARGUMENT);
+    assert_int_equal(crnn_model_set_text(model, (crnn_ids){text, TEXT, 2}, &err), CRNN_OK);
+    assert_int_equal(crnn_model_train_several(model, starts, updates, N, results, &done, &err), CRNN_OK);
+    assert_int_equal(done, N);
+    starts[5] = 5; /* its last character has none after it */
+    assert_int_equal(crnn_model_train_several(model, starts, updates, N, results, &done, &err), CRNN_ERR_ARGUMENT);
+    assert_int_equal(done, 0);
+    assert_non_null(strstr(err.text, "row 1 begins at character 5"));
+    crnn_model_free(model);
+}
+
 static void evaluation_scores_every_position_of_its_streams(void **state)
 {
     (void)state;
@@ -319,6 +394,8 @@ int main(void)
         cmocka_unit_test(initial_weights_keep_to_their_ranges),
         cmocka_unit_test(the_same_seed_trains_to_the_same_bits),
         cmocka_unit_test(a_loss_that_is_not_finite_changes_nothing),
+        cmocka_unit_test(many_steps_in_a_call_are_as_many_calls),
+        cmocka_unit_test(rows_outside_the_text_are_refused_before_the_first_step),
         cmocka_unit_test(evaluation_scores_every_position_of_its_streams),
         cmocka_unit_test(a_model_larger_than_memory_is_refused_with_what_fits),
     };

@@ -76,9 +76,8 @@ static void on_progress(void *user, const crnn_progress *progress)
     their_count[progress->step] = theirs;
 }
 
-static void a_step_allocates_nothing(void **state)
+static void count_of(int64_t at_once)
 {
-    (void)state;
     crnn_error err = {CRNN_OK, ""};
     char *dir = scratch_new(), text[1001];
     memset(text, 'a', 1000);
@@ -100,6 +99,7 @@ static void a_step_allocates_nothing(void **state)
     o.epochs = 1;
     o.max_steps = STEPS;
     o.clip = 1;
+    o.steps_at_once = at_once;
     crnn_trainer *trainer = corpus ? crnn_trainer_new(dir, corpus, &o, &hooks, &err) : NULL;
     if (!trainer || crnn_trainer_run(trainer, &err) != CRNN_OK)
         fail_msg("%s", err.text);
@@ -112,8 +112,22 @@ static void a_step_allocates_nothing(void **state)
     scratch_remove(dir);
 }
 
+static void a_step_allocates_nothing(void **state)
+{
+    (void)state;
+    count_of(1);
+}
+
+/* The warm ones are a call of their own. */
+static void neither_do_several_at_once(void **state)
+{
+    (void)state;
+    count_of(WARM);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_step_allocates_nothing)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_step_allocates_nothing),
+                                       cmocka_unit_test(neither_do_several_at_once)};
     return COUNTED ? cmocka_run_group_tests(tests, NULL, NULL) != 0 : 77;
 }

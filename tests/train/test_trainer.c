@@ -47,6 +47,7 @@ static crnn_train_options tiny(void)
     o.epochs = 2;
     o.lr = 0.01F;
     o.keep = 0;
+    o.steps_at_once = 1; /* hooks of most tests act after one step and not another */
     o.device = test_device();
     o.device.threads = 1;
     return o;
@@ -709,6 +710,95 @@ static void three_failed_saves_in_a_row_end_the_run(void **state)
     assert_true(w.steps < 12);
 }
 
+/* --- several steps at once ------------------------------------------------------------------------------------------ */
+
+/* Weights with which every step that has this character to tell gives gradients whose squares are no finite floats, and no other step. */
+static void plant(crnn_trainer *trainer, uint32_t character)
+{
+    crnn_model *model = crnn_trainer_model(trainer);
+    const crnn_model_sizes *s = &crnn_model_configuration(model)->sizes;
+    const uint32_t *codes = crnn_vocab_codes(crnn_corpus_vocab(corpus));
+    int64_t n = crnn_model_parameters(s), bias = n - s->V, kernel = bias - (int64_t)s->H * s->V, id = 0;
+    float *weights = malloc((size_t)n * sizeof *weights);
+    assert_int_equal(crnn_model_get(model, CRNN_WEIGHTS, weights, NULL), CRNN_OK);
+    while (codes[id] != character)
+        id++;
+    weights[bias + id] = -1e30F; /* never likely, */
+    for (int h = 0; h < s->H; h++)
+        weights[kernel + h * s->V + id] = 1e25F; /* and where it comes all the same, this is what goes back */
+    assert_int_equal(crnn_model_set(model, CRNN_WEIGHTS, weights, NULL), CRNN_OK);
+    free(weights);
+}
+
+static void run_planted(const char *name, crnn_train_options *options, int64_t at_once, uint32_t character)
+{
+    watch w = {0};
+    crnn_error err = {CRNN_OK, ""};
+    crnn_train_hooks hooks = hooks_of(&w);
+    options->steps_at_once = at_once;
+    w.trainer = crnn_trainer_new(scratch_path(dir, name), corpus, options, &hooks, &err);
+    if (!w.trainer)
+        fail_msg("%s", err.text);
+    plant(w.trainer, character);
+    assert_int_equal(go(&w, &err), CRNN_OK);
+}
+
+/* Every line of the history and every byte of every checkpoint, however many steps are made at a time. */
+static void check_at_once(crnn_train_options *options, uint32_t character, int64_t steps, int skips, int returns)
+{
+    static const int64_t at_once[] = {2, 7, 64, 0};
+    run_planted("one", options, 1, character);
+    assert_int_equal(count_events("one", "skip"), skips);
+    assert_int_equal(count_events("one", "return"), returns);
+    for (size_t i = 0; i < sizeof at_once / sizeof *at_once; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "several-%d", (int)i);
+        run_planted(name, options, at_once[i], character);
+        same_history("one", name);
+        for (int64_t step = 0; step <= steps; step++) {
+            assert_int_equal(has_checkpoint("one", step), has_checkpoint(name, step));
+            if (has_checkpoint("one", step))
+                same_checkpoint("one", name, step);
+        }
+    }
+}
+
+static void several_steps_at_once_give_the_same_bits(void **state)
+{
+    (void)state;
+    crnn_train_options o = tiny();
+    o.epochs = 8;
+    o.lr_schedule = CRNN_LR_COSINE;
+    o.warmup = 3;
+    o.clip = 1;
+    o.checkpoint_steps = 11;
+    o.log_every = 3;
+    check_at_once(&o, 'q', 48, 8, 0);
+}
+
+static void so_they_do_where_a_step_between_them_is_not_taken(void **state)
+{
+    (void)state;
+    crnn_train_options o = tiny();
+    o.L = 2;
+    o.dropout = 0.3F;
+    o.epochs = 4;
+    o.batching = CRNN_WINDOWS;
+    o.shuffle_buffer = 5;
+    o.checkpoint_steps = 7;
+    o.max_steps = 18;
+    check_at_once(&o, 'j', 18, 4, 0);
+}
+
+static void so_they_do_where_a_run_goes_back(void **state)
+{
+    (void)state;
+    crnn_train_options o = tiny();
+    o.epochs = 5;
+    o.lr_schedule = CRNN_LR_LINEAR;
+    check_at_once(&o, 'o', 30, 3, 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -735,6 +825,9 @@ int main(void)
         TEST(a_run_that_always_blows_up_ends_and_leaves_sound_checkpoints),
         TEST(one_failed_save_is_a_note_and_the_run_goes_on),
         TEST(three_failed_saves_in_a_row_end_the_run),
+        TEST(several_steps_at_once_give_the_same_bits),
+        TEST(so_they_do_where_a_step_between_them_is_not_taken),
+        TEST(so_they_do_where_a_run_goes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

@@ -71,12 +71,12 @@ static void spoil(float *values, int64_t n)
 }
 
 /* The first op of a training step. */
-static void gather(crnn_backend *be, uint16_t *x, uint16_t *y, const void *ids, int32_t width, const int64_t *starts,
-                   int32_t T, int32_t B)
+static void next_step(crnn_backend *be, crnn_step_inputs *inputs, int64_t *starts, const crnn_step_queue *queue,
+                      int32_t B)
 {
-    plan.step++;
+    real_ops->next_step(be, inputs, starts, queue, B);
+    plan.step = (int64_t)inputs->step;
     plan.training = true;
-    real_ops->gather(be, x, y, ids, width, starts, T, B);
 }
 
 static void gru_forward(crnn_gru *g, float *hs, float *h_last, const crnn_gru_input *in, const float *h_first,
@@ -124,7 +124,7 @@ crnn_backend *__wrap_crnn_backend_open(const crnn_device_config *config, char *n
         return NULL;
     real_ops = be->ops;
     ops = *real_ops;
-    ops.gather = gather;
+    ops.next_step = next_step;
     ops.gru_forward = gru_forward;
     ops.softmax_xent = softmax_xent;
     ops.norm = norm;

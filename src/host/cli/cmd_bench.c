@@ -15,7 +15,7 @@ static const opt_row rows[] = {
     {"dropout", OPT_REAL, "0", "P", 0, 0.99, "share of units dropped between layers", NULL},
     {"batch", OPT_INT, "64", "N", 1, 1 << 24, "rows of a batch", NULL},
     {"length", OPT_INT, "100", "N", 1, 1 << 24, "characters of a row in a step", NULL},
-    {"steps", OPT_INT, "10", "N", 1, 1000000, "steps that are timed", "Measurement"},
+    {"steps", OPT_INT, "10", "N", 1, 1000000, "timings, each of as many steps as a run makes at once", "Measurement"},
     {"sample-length", OPT_INT, "500", "N", 0, 1e9, "characters written for the sampling rate; 0: none", NULL},
     {"texts", OPT_INT, "1", "N", 1, 65536, "measure also N texts that are written at once", NULL},
     {"json", OPT_FLAG, NULL, "", 0, 0, "one JSON object on standard output", "Output"},
@@ -28,6 +28,11 @@ typedef struct {
     crnn_device_config device;
     crnn_model_config config;
     crnn_model *model;
+    int64_t *starts;                /* [most,B], with most of crnn_model_most_steps() */
+    crnn_update *updates;           /* [most] */
+    crnn_step_result *results;      /* [most] */
+    int64_t made;                   /* steps so far */
+    int32_t at_once;                /* steps that a run makes at once */
     double step_seconds, spread[2]; /* median; least and most */
     double eval_seconds;            /* forward and loss alone; median */
     double peak, flop, sample_rate, texts_rate;
@@ -49,18 +54,26 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static crnn_status one_step(job *j, const uint16_t *ids, int64_t step, crnn_error *err)
+static crnn_status make_steps(job *j, int64_t n, crnn_error *err)
 {
-    crnn_update update = crnn_update_default();
-    crnn_step_result result;
-    update.count = update.step = step;
-    return crnn_model_train_ids(j->model, ids, ids + j->config.B, &update, &result, err);
+    int64_t done;
+    for (int64_t k = 0; k < n; k++) {
+        j->updates[k] = crnn_update_default();
+        j->updates[k].count = j->updates[k].step = ++j->made;
+    }
+    return crnn_model_train_several(j->model, j->starts, j->updates, n, j->results, &done, err);
 }
 
-static crnn_status one_evaluation(job *j, const uint16_t *ids, int64_t step, crnn_error *err)
+/* As a run makes them. */
+static crnn_status timed_steps(job *j, const uint16_t *ids, crnn_error *err)
+{
+    (void)ids;
+    return make_steps(j, j->at_once, err);
+}
+
+static crnn_status one_evaluation(job *j, const uint16_t *ids, crnn_error *err)
 {
     crnn_step_result result;
-    (void)step;
     return crnn_model_eval_ids(j->model, ids, ids + j->config.B, &result, NULL, err);
 }
 
@@ -79,16 +92,41 @@ static uint16_t *random_ids(const job *j, crnn_error *err)
     return ids;
 }
 
-/* Calls work for steps first + 1 on, and sorts what each took into seconds [count]. */
-static crnn_status time_each(job *j, double *seconds, int64_t count,
-                             crnn_status (*work)(job *, const uint16_t *, int64_t, crnn_error *), const uint16_t *ids,
-                             int64_t first, crnn_error *err)
+/* The same rows of the text in each step. */
+static crnn_status make_queue(job *j, const uint16_t *ids, crnn_error *err)
+{
+    int64_t most = crnn_model_most_steps(j->model), B = j->config.B, T = j->config.T;
+    j->starts = malloc((size_t)most * (size_t)B * sizeof *j->starts);
+    j->updates = malloc((size_t)most * sizeof *j->updates);
+    j->results = malloc((size_t)most * sizeof *j->results);
+    if (!j->starts || !j->updates || !j->results)
+        return crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for %lld steps", (long long)most);
+    for (int64_t i = 0; i < most * B; i++)
+        j->starts[i] = i % B * (T + 1);
+    return crnn_model_set_text(j->model, (crnn_ids){ids, (T + 1) * B, sizeof *ids}, err);
+}
+
+/* Until libraries are loaded and what is recorded is, and it shows how many steps a run makes at once. */
+static crnn_status warm_up(job *j, crnn_error *err)
+{
+    crnn_status status = CRNN_OK;
+    for (int calls = 0; status == CRNN_OK && (calls < 3 || crnn_model_steps_at_once(j->model) > j->at_once); calls++) {
+        j->at_once = crnn_model_steps_at_once(j->model);
+        status = make_steps(j, j->at_once, err);
+    }
+    return status;
+}
+
+/* Sorts what each of count calls of work took into seconds [count], divided by the steps in it. */
+static crnn_status time_each(job *j, double *seconds, int64_t count, int32_t steps,
+                             crnn_status (*work)(job *, const uint16_t *, crnn_error *), const uint16_t *ids,
+                             crnn_error *err)
 {
     crnn_status status = CRNN_OK;
     for (int64_t i = 0; status == CRNN_OK && i < count; i++) {
         double begin = now_seconds();
-        status = work(j, ids, first + i + 1, err);
-        seconds[i] = now_seconds() - begin;
+        status = work(j, ids, err);
+        seconds[i] = (now_seconds() - begin) / steps;
     }
     qsort(seconds, (size_t)count, sizeof *seconds, by_size);
     return status;
@@ -111,19 +149,21 @@ static int64_t peak_memory(const job *j)
 /* First the ops, each waited for; then whole steps as a run takes them; then evaluation. */
 static crnn_status time_steps(job *j, crnn_error *err)
 {
-    int64_t steps = opt_int(j->set, "steps"), step = 0;
+    int64_t steps = opt_int(j->set, "steps");
     uint16_t *ids = random_ids(j, err);
     double *seconds = calloc((size_t)steps, sizeof *seconds);
     crnn_status status = ids && seconds ? CRNN_OK : crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for a batch");
-    while (status == CRNN_OK && step < 2) /* warm up */
-        status = one_step(j, ids, ++step, err);
+    if (status == CRNN_OK)
+        status = make_queue(j, ids, err);
+    if (status == CRNN_OK)
+        status = warm_up(j, err);
     crnn_model_time_ops(j->model, true);
     for (int64_t i = 0; status == CRNN_OK && i < (steps + 1) / 2; i++)
-        status = one_step(j, ids, ++step, err);
+        status = make_steps(j, 1, err);
     j->op_count = crnn_model_op_times(j->model, j->ops, MAX_OPS);
     crnn_model_time_ops(j->model, false);
     if (status == CRNN_OK)
-        status = time_each(j, seconds, steps, one_step, ids, step, err);
+        status = time_each(j, seconds, steps, j->at_once, timed_steps, ids, err);
     if (status == CRNN_OK) {
         j->step_seconds = median(seconds, steps);
         j->spread[0] = seconds[0];
@@ -131,10 +171,10 @@ static crnn_status time_steps(job *j, crnn_error *err)
         for (int i = 0; i < j->op_count; i++)
             j->flop += j->ops[i].flop * (double)(j->ops[i].calls / ((steps + 1) / 2));
         j->peak_bytes = peak_memory(j);
-        status = one_evaluation(j, ids, 0, err); /* warm up */
+        status = one_evaluation(j, ids, err); /* warm up */
     }
     if (status == CRNN_OK)
-        status = time_each(j, seconds, steps, one_evaluation, ids, 0, err);
+        status = time_each(j, seconds, steps, 1, one_evaluation, ids, err);
     if (status == CRNN_OK)
         j->eval_seconds = median(seconds, steps);
     free(ids);
@@ -199,8 +239,8 @@ static void print_table(const job *j)
             printf(" %9.1f", op->flop * (double)op->calls / op->seconds / 1e9);
         printf("\n");
     }
-    printf("\nwhole step             %.2f ms (median; %.2f to %.2f)\n", 1e3 * j->step_seconds, 1e3 * j->spread[0],
-           1e3 * j->spread[1]);
+    printf("\nwhole step             %.2f ms (median; %.2f to %.2f; %d at once)\n", 1e3 * j->step_seconds,
+           1e3 * j->spread[0], 1e3 * j->spread[1], (int)j->at_once);
     printf("steps a second         %.2f\ncharacters a second    %.0f\nepoch of %d steps     %.2f s\n",
            1 / j->step_seconds, characters / j->step_seconds, EPOCH_STEPS, EPOCH_STEPS * j->step_seconds);
     printf("evaluation of a batch  %.2f ms\n", 1e3 * j->eval_seconds);
@@ -234,6 +274,7 @@ static void print_json(const job *j)
                              (json_int_t)j->peak_bytes, "shape", shape, "device", device, "versions", "crnn-gpu",
                              crnn_version(), "libraries", d->versions, "ops", ops);
     json_object_set_new(json, "eval_seconds", json_real(j->eval_seconds));
+    json_object_set_new(json, "steps_at_once", json_integer(j->at_once));
     if (j->texts_rate > 0) {
         json_object_set_new(json, "texts", json_integer(opt_int(j->set, "texts")));
         json_object_set_new(json, "texts_chars_per_second", json_real(j->texts_rate));
@@ -278,6 +319,9 @@ int cmd_bench(int argc, char **argv)
     if (status < 0)
         status = bench(&j);
     crnn_model_free(j.model);
+    free(j.starts);
+    free(j.updates);
+    free(j.results);
     opt_free(&set);
     return status;
 }

@@ -16,20 +16,19 @@ static const char *const op_names[OP_COUNT] = {
     "logits backward", "gru backward", "dropout backward", "gradient norm",  "adam",
 };
 
-static double now_seconds(void)
+double crnn_model_now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Called after each op: where ops are timed, waits for it and books the time since the last one. */
-static void book(crnn_model *model, crnn_op_row row, double flop)
+void crnn_model_book(crnn_model *model, crnn_op_row row, double flop)
 {
     if (!model->timing)
         return;
     model->be->ops->sync(model->be, NULL);
-    double now = now_seconds();
+    double now = crnn_model_now();
     model->ops[row].seconds += now - model->mark;
     model->ops[row].flop += flop;
     model->ops[row].calls++;
@@ -38,6 +37,13 @@ static void book(crnn_model *model, crnn_op_row row, double flop)
 
 /* --- memory --------------------------------------------------------------------------------------------------------- */
 
+/* Steps that may be queued at a time. */
+static int32_t queued_steps(int32_t B)
+{
+    int32_t fit = CRNN_QUEUED_STARTS / B;
+    return fit < 1 ? 1 : fit < CRNN_QUEUED_STEPS ? fit : CRNN_QUEUED_STEPS;
+}
+
 /* Bytes a model will take, as a double so that no product overflows: arenas, activations and the layers' own gates. */
 static double bytes_needed(const crnn_model_config *c, double B)
 {
@@ -45,7 +51,7 @@ static double bytes_needed(const crnn_model_config *c, double B)
     double parameters = V * E + 3 * H * (E + H + 2) + (L - 1) * 3 * H * (2 * H + 2) + H * V + V;
     double activations = T * B * (V + H * L) + 3 * L * B * H;
     if (c->training)
-        activations += T * B * H * (2 + 5 * L + (c->sizes.dropout > 0 ? L - 1 : 0));
+        activations += queued_steps(c->B) * (2 * B + 20) + T * B * H * (2 + 5 * L + (c->sizes.dropout > 0 ? L - 1 : 0));
     return 4 * (parameters * (c->training ? 6 : 3) + activations);
 }
 
@@ -115,7 +121,14 @@ static void make_memory(crnn_model *model)
     model->y = ops->alloc(model->be, (size_t)TB * sizeof(uint16_t));
     model->starts = ops->alloc(model->be, (size_t)B * sizeof *model->starts);
     model->inputs = ops->alloc(model->be, sizeof *model->inputs);
-    model->numbers = ops->alloc(model->be, sizeof *model->numbers);
+    size_t most = (size_t)model->most;
+    model->numbers = ops->alloc(model->be, most * sizeof *model->numbers);
+    model->queue.numbers = model->numbers;
+    if (c->training) {
+        model->queue.begun = ops->alloc(model->be, sizeof *model->queue.begun);
+        model->queue.inputs = ops->alloc(model->be, most * sizeof *model->queue.inputs);
+        model->queue.starts = ops->alloc(model->be, most * (size_t)B * sizeof *model->queue.starts);
+    }
     for (int l = 0; l < L; l++) {
         model->hs[l] = device_floats(model, TB, H);
         if (l && c->training && c->sizes.dropout > 0)
@@ -170,6 +183,7 @@ crnn_model *crnn_model_new(const crnn_model_config *config, const crnn_device_co
     if (!model->be)
         goto fail;
     model->be->ops->info(model->be, &model->device);
+    model->most = config->training ? queued_steps(config->B) : 1;
     if (check_memory(model, err) != CRNN_OK)
         goto fail;
     make_layers(model);
@@ -179,7 +193,10 @@ crnn_model *crnn_model_new(const crnn_model_config *config, const crnn_device_co
     size_t TB = (size_t)config->T * (size_t)config->B;
     model->host_x = crnn_alloc(TB, sizeof *model->host_x, "a batch", err);
     model->host_y = crnn_alloc(TB, sizeof *model->host_y, "a batch", err);
-    if (!model->host_x || !model->host_y || draw_weights(model, err) != CRNN_OK)
+    model->host_inputs = crnn_alloc((size_t)model->most, sizeof *model->host_inputs, "a queue of steps", err);
+    model->host_numbers = crnn_alloc((size_t)model->most, sizeof *model->host_numbers, "a queue of steps", err);
+    if (!model->host_x || !model->host_y || !model->host_inputs || !model->host_numbers ||
+        draw_weights(model, err) != CRNN_OK)
         goto fail;
     return model;
 fail:
@@ -201,14 +218,18 @@ void crnn_model_free(crnn_model *model)
             ops->free(model->be, model->hs[l]);
             ops->free(model->be, model->dropped[l]);
         }
-        void *rest[] = {model->x,   model->y,  model->starts, model->inputs,     model->numbers,     model->logits,
-                        model->dhs, model->dx, model->state,  model->next_state, model->saved_state, model->text};
+        void *rest[] = {model->x,          model->y,           model->starts,       model->inputs,
+                        model->numbers,    model->queue.begun, model->queue.inputs, model->queue.starts,
+                        model->logits,     model->dhs,         model->dx,           model->state,
+                        model->next_state, model->saved_state, model->text};
         for (size_t i = 0; i < sizeof rest / sizeof *rest; i++)
             ops->free(model->be, rest[i]);
         ops->close(model->be);
     }
     free(model->host_x);
     free(model->host_y);
+    free(model->host_inputs);
+    free(model->host_numbers);
     free(model);
 }
 
@@ -280,7 +301,7 @@ crnn_status crnn_model_get(crnn_model *model, crnn_role role, float *canonical, 
     return ops->sync(model->be, err);
 }
 
-static size_t state_bytes(const crnn_model *model)
+size_t crnn_model_state_bytes(const crnn_model *model)
 {
     const crnn_model_config *c = &model->config;
     return (size_t)c->sizes.L * (size_t)c->B * (size_t)c->sizes.H * sizeof(float);
@@ -288,16 +309,16 @@ static size_t state_bytes(const crnn_model *model)
 
 crnn_status crnn_model_get_state(crnn_model *model, float *state, crnn_error *err)
 {
-    model->be->ops->download(model->be, state, model->state, state_bytes(model));
+    model->be->ops->download(model->be, state, model->state, crnn_model_state_bytes(model));
     return model->be->ops->sync(model->be, err);
 }
 
 crnn_status crnn_model_set_state(crnn_model *model, const float *state, crnn_error *err)
 {
     if (state)
-        model->be->ops->upload(model->be, model->state, state, state_bytes(model));
+        model->be->ops->upload(model->be, model->state, state, crnn_model_state_bytes(model));
     else
-        model->be->ops->zero(model->be, model->state, state_bytes(model));
+        model->be->ops->zero(model->be, model->state, crnn_model_state_bytes(model));
     return model->be->ops->sync(model->be, err);
 }
 
@@ -340,17 +361,17 @@ static void forward(crnn_model *model, bool drop)
         if (l && drop) {
             ops->dropout(model->be, model->dropped[l], model->hs[l - 1], TB * s->H, s->dropout, model->config.seed,
                          model->inputs, l);
-            book(model, OP_DROPOUT, 0);
+            crnn_model_book(model, OP_DROPOUT, 0);
         }
         crnn_gru_input in = layer_input(model, l, drop);
         int64_t h = state_offset(model, l);
         ops->gru_forward(model->gru[l], model->hs[l], model->next_state + h, &in, model->state + h,
                          w + model->layer[l]);
-        book(model, OP_GRU, ops->gru_flop(model->gru[l], false));
+        crnn_model_book(model, OP_GRU, ops->gru_flop(model->gru[l], false));
     }
     ops->linear(model->be, model->logits, model->hs[s->L - 1], w + model->dense_kernel, w + model->dense_bias, TB, s->H,
                 s->V);
-    book(model, OP_LOGITS, 2.0 * (double)TB * s->H * s->V);
+    crnn_model_book(model, OP_LOGITS, 2.0 * (double)TB * s->H * s->V);
 }
 
 /* logits hold their gradient; fills the gradient arena. */
@@ -363,15 +384,15 @@ static void backward(crnn_model *model, bool drop)
     int64_t TB = (int64_t)model->config.T * model->config.B;
     ops->linear_backward(model->be, dhs, g + model->dense_kernel, g + model->dense_bias, model->logits,
                          model->hs[s->L - 1], w + model->dense_kernel, TB, s->H, s->V);
-    book(model, OP_LOGITS_BACKWARD, 4.0 * (double)TB * s->H * s->V);
+    crnn_model_book(model, OP_LOGITS_BACKWARD, 4.0 * (double)TB * s->H * s->V);
     for (int l = s->L - 1; l >= 0; l--) {
         crnn_gru_input in = layer_input(model, l, drop);
         ops->gru_backward(model->gru[l], l ? dx : g + model->embeddings, g + model->layer[l], dhs, model->hs[l], &in,
                           model->state + state_offset(model, l), w + model->layer[l]);
-        book(model, OP_GRU_BACKWARD, ops->gru_flop(model->gru[l], true));
+        crnn_model_book(model, OP_GRU_BACKWARD, ops->gru_flop(model->gru[l], true));
         if (l && drop) {
             ops->dropout(model->be, dx, dx, TB * s->H, s->dropout, model->config.seed, model->inputs, l);
-            book(model, OP_DROPOUT_BACKWARD, 0);
+            crnn_model_book(model, OP_DROPOUT_BACKWARD, 0);
         }
         float *swap = dhs; /* what came out of this layer goes into the one below */
         dhs = dx;
@@ -399,113 +420,21 @@ void crnn_model_record(crnn_model *model, crnn_record list, void (*ops)(crnn_mod
     }
 }
 
-static crnn_status read_numbers(crnn_model *model, crnn_step_result *result, crnn_error *err)
+void crnn_model_train_step(crnn_model *model)
 {
-    crnn_step_numbers numbers = {0};
-    model->be->ops->download(model->be, &numbers, model->numbers, sizeof numbers);
-    crnn_status status = model->be->ops->sync(model->be, err);
-    *result = (crnn_step_result){.loss_sum = numbers.loss_sum,
-                                 .positions = numbers.positions,
-                                 .hits = numbers.hits,
-                                 .grad_norm = (float)sqrt(numbers.norm_squared),
-                                 .finite = numbers.finite != 0};
-    return status;
-}
-
-static void upload_inputs(crnn_model *model, const crnn_update *u)
-{
-    double rate = (double)u->lr * sqrt(1 - pow((double)u->beta2, (double)u->count)) /
-                  (1 - pow((double)u->beta1, (double)u->count));
-    crnn_step_inputs inputs = {{(float)rate, u->beta1, u->beta2, u->epsilon, u->clip, u->lr * u->weight_decay},
-                               (uint64_t)u->step};
-    model->be->ops->upload(model->be, model->inputs, &inputs, sizeof inputs);
-}
-
-/* The whole step on x, y that are on the device. */
-static void train_step(crnn_model *model, void *unused)
-{
-    (void)unused;
     const crnn_backend_ops *ops = model->be->ops;
     int64_t TB = (int64_t)model->config.T * model->config.B;
     bool drop = model->config.sizes.dropout > 0;
     forward(model, drop);
     ops->softmax_xent(model->be, model->numbers, model->logits, model->y, TB, model->config.sizes.V, 1.0F / (float)TB);
-    book(model, OP_LOSS, 0);
+    crnn_model_book(model, OP_LOSS, 0);
     backward(model, drop);
     ops->norm(model->be, model->numbers, model->arena[CRNN_GRADIENTS], model->floats);
-    book(model, OP_NORM, 0);
+    crnn_model_book(model, OP_NORM, 0);
     ops->adam(model->be, model->arena[CRNN_WEIGHTS], model->arena[CRNN_ADAM_M], model->arena[CRNN_ADAM_V],
               model->arena[CRNN_GRADIENTS], model->floats, model->inputs, model->numbers);
     carry(model, model->numbers);
-    book(model, OP_ADAM, 0);
-}
-
-/* The same on rows of the text that begin where starts says. */
-static void gather_and_train(crnn_model *model, void *unused)
-{
-    model->be->ops->gather(model->be, model->x, model->y, model->text, model->ids.width, model->starts, model->config.T,
-                           model->config.B);
-    book(model, OP_GATHER, 0);
-    train_step(model, unused);
-}
-
-crnn_update crnn_update_default(void)
-{
-    return (crnn_update){.lr = 1e-3F, .beta1 = 0.9F, .beta2 = 0.999F, .epsilon = 1e-7F, .count = 1, .step = 1};
-}
-
-crnn_status crnn_model_train(crnn_model *model, const int64_t *starts, const crnn_update *update,
-                             crnn_step_result *result, crnn_error *err)
-{
-    const crnn_model_config *c = &model->config;
-    if (!c->training || !model->text)
-        return crnn_fail(err, CRNN_ERR_ARGUMENT, "the model was made without training, or has no text to train on");
-    for (int32_t b = 0; b < c->B; b++)
-        if (starts[b] < 0 || starts[b] > model->ids.count - 1 - c->T)
-            return crnn_fail(err, CRNN_ERR_ARGUMENT, "row %d begins at character %lld, outside the text", b,
-                             (long long)starts[b]);
-    upload_inputs(model, update);
-    model->be->ops->upload(model->be, model->starts, starts, (size_t)c->B * sizeof *starts);
-    model->mark = now_seconds();
-    crnn_model_record(model, CRNN_RECORD_TRAIN, gather_and_train, NULL);
-    return read_numbers(model, result, err);
-}
-
-static crnn_status check_ids(const crnn_model *model, const uint16_t *x, const uint16_t *y, crnn_error *err)
-{
-    int32_t V = model->config.sizes.V;
-    int64_t TB = (int64_t)model->config.T * model->config.B;
-    for (int64_t i = 0; i < TB; i++) {
-        if (x[i] >= V)
-            return crnn_fail(err, CRNN_ERR_ARGUMENT, "input id %d at position %lld is not below %d", x[i], (long long)i,
-                             V);
-        if (y[i] >= V && y[i] != CRNN_NO_ID)
-            return crnn_fail(err, CRNN_ERR_ARGUMENT, "target id %d at position %lld is not below %d", y[i],
-                             (long long)i, V);
-    }
-    return CRNN_OK;
-}
-
-static void upload_ids(crnn_model *model, uint16_t *device, const uint16_t *host)
-{
-    size_t TB = (size_t)model->config.T * (size_t)model->config.B;
-    model->be->ops->upload(model->be, device, host, TB * sizeof *host);
-}
-
-crnn_status crnn_model_train_ids(crnn_model *model, const uint16_t *x, const uint16_t *y, const crnn_update *update,
-                                 crnn_step_result *result, crnn_error *err)
-{
-    if (!model->config.training)
-        return crnn_fail(err, CRNN_ERR_ARGUMENT, "the model was made without training");
-    crnn_status status = check_ids(model, x, y, err);
-    if (status != CRNN_OK)
-        return status;
-    upload_inputs(model, update);
-    upload_ids(model, model->x, x);
-    upload_ids(model, model->y, y);
-    model->mark = now_seconds();
-    crnn_model_record(model, CRNN_RECORD_TRAIN_IDS, train_step, NULL);
-    return read_numbers(model, result, err);
+    crnn_model_book(model, OP_ADAM, 0);
 }
 
 void crnn_model_forward(crnn_model *model, void *unused)
@@ -515,79 +444,12 @@ void crnn_model_forward(crnn_model *model, void *unused)
     carry(model, NULL);
 }
 
-static void forward_and_score(crnn_model *model, void *unused)
+void crnn_model_score(crnn_model *model, void *unused)
 {
     int64_t TB = (int64_t)model->config.T * model->config.B;
     crnn_model_forward(model, unused);
     model->be->ops->softmax_xent(model->be, model->numbers, model->logits, model->y, TB, model->config.sizes.V, 0);
-    book(model, OP_LOSS, 0);
-}
-
-crnn_status crnn_model_eval_ids(crnn_model *model, const uint16_t *x, const uint16_t *y, crnn_step_result *result,
-                                float *logits, crnn_error *err)
-{
-    const crnn_model_config *c = &model->config;
-    int64_t TB = (int64_t)c->T * c->B;
-    crnn_status status = check_ids(model, x, y, err);
-    if (status != CRNN_OK)
-        return status;
-    upload_ids(model, model->x, x);
-    upload_ids(model, model->y, y);
-    model->mark = now_seconds();
-    crnn_model_record(model, CRNN_RECORD_EVALUATE, forward_and_score, NULL);
-    if (logits) /* scale 0 has left them as they were */
-        model->be->ops->download(model->be, logits, model->logits, (size_t)TB * (size_t)c->sizes.V * sizeof(float));
-    status = read_numbers(model, result, err);
-    result->grad_norm = 0;
-    return status;
-}
-
-/* --- a whole text ---------------------------------------------------------------------------------------------------- */
-
-/* Step k of a text cut into `streams` parts of its count - 1 positions; rows and ends beyond the text do not count. */
-static void fill_evaluation_batch(crnn_model *model, crnn_ids ids, int64_t streams, int64_t k)
-{
-    const crnn_model_config *c = &model->config;
-    int64_t positions = ids.count - 1;
-    for (int64_t b = 0; b < c->B; b++) {
-        int64_t begin = b < streams ? positions * b / streams : 0,
-                end = b < streams ? positions * (b + 1) / streams : 0;
-        for (int64_t t = 0; t < c->T; t++) {
-            int64_t at = begin + k * c->T + t;
-            bool counts = at < end;
-            model->host_x[t * c->B + b] = counts ? crnn_ids_at(ids, at) : 0;
-            model->host_y[t * c->B + b] = counts ? crnn_ids_at(ids, at + 1) : CRNN_NO_ID;
-        }
-    }
-}
-
-crnn_status crnn_model_evaluate(crnn_model *model, crnn_ids ids, bool (*stop)(void *user), void *user,
-                                crnn_step_result *result, crnn_error *err)
-{
-    const crnn_model_config *c = &model->config;
-    int64_t streams = ids.count / 1000 < 1 ? 1 : ids.count / 1000;
-    if (streams > c->B)
-        streams = c->B;
-    *result = (crnn_step_result){.finite = true};
-    model->be->ops->copy(model->be, model->saved_state, model->state, state_bytes(model));
-    model->be->ops->zero(model->be, model->state, state_bytes(model));
-    int64_t longest = ids.count < 2 ? 0 : (ids.count - 1 + streams - 1) / streams;
-    crnn_status status = CRNN_OK;
-    for (int64_t k = 0; k * c->T < longest && status == CRNN_OK; k++) {
-        crnn_step_result step;
-        if (stop && stop(user)) {
-            status = crnn_fail(err, CRNN_ERR_STOPPED, "the evaluation was stopped");
-            break;
-        }
-        fill_evaluation_batch(model, ids, streams, k);
-        status = crnn_model_eval_ids(model, model->host_x, model->host_y, &step, NULL, err);
-        result->loss_sum += step.loss_sum;
-        result->positions += step.positions;
-        result->hits += step.hits;
-        result->finite = result->finite && step.finite;
-    }
-    model->be->ops->copy(model->be, model->state, model->saved_state, state_bytes(model));
-    return status == CRNN_OK ? model->be->ops->sync(model->be, err) : status;
+    crnn_model_book(model, OP_LOSS, 0);
 }
 
 /* --- measuring ------------------------------------------------------------------------------------------------------- */

@@ -5,7 +5,12 @@
 #include "kernels/backend.h"
 #include <crnn/model.h>
 
-enum { CRNN_MAX_LAYERS = 64 };
+enum {
+    CRNN_MAX_LAYERS = 64,
+    CRNN_QUEUED_STEPS = 128, /* at most so many steps, and so many starts of rows, are queued at a time */
+    CRNN_QUEUED_STARTS = 1 << 20,
+    CRNN_SEVERAL_STEPS = 8 /* steps of a recorded list of several */
+};
 
 /* Rows of `bench`'s table, in the order of a step. */
 typedef enum {
@@ -40,7 +45,13 @@ struct crnn_model {
     float *dhs, *dx;                         /* [T,B,H] */
     float *state, *next_state, *saved_state; /* [L,B,H] */
     crnn_step_inputs *inputs;
-    crnn_step_numbers *numbers;
+    crnn_step_numbers *numbers; /* of the present step: the first of the queue's */
+    crnn_step_queue queue;
+    crnn_step_inputs *host_inputs;   /* [most] */
+    crnn_step_numbers *host_numbers; /* [most] */
+    int32_t most;                    /* steps that the queue holds */
+    double step_seconds;             /* what each of the steps that were last made took */
+    int32_t steps_made;              /* how many those were; 0: none yet */
 
     void *text; /* on the device */
     crnn_ids ids;
@@ -51,6 +62,15 @@ struct crnn_model {
     double mark;
 };
 
+/* Queues a whole training step on x and y that are on the device, by the inputs of the present step. */
+void crnn_model_train_step(crnn_model *model);
+/* Queues a forward pass without dropout and the loss of it; logits stay as they are. */
+void crnn_model_score(crnn_model *model, void *unused);
+/* Bytes of the state. */
+size_t crnn_model_state_bytes(const crnn_model *model);
+double crnn_model_now(void); /* seconds of a steady clock */
+/* Called after each op: where ops are timed, waits for it and books the time since the last one. */
+void crnn_model_book(crnn_model *model, crnn_op_row row, double flop);
 /* Queues a forward pass without dropout: x on the device -> logits on the device, from and into the carried state. */
 void crnn_model_forward(crnn_model *model, void *unused);
 /* record() of the backend around ops(model, user), but where ops are timed, which cannot be where they are recorded. */

@@ -35,7 +35,7 @@ static bool from_zero(float value)
 static crnn_status check_options(const crnn_train_options *o, crnn_error *err)
 {
     if (o->epochs < 1 || o->max_steps < 0 || o->warmup < 0 || o->checkpoint_every < 0 || o->checkpoint_steps < 0 ||
-        o->keep < 0 || o->log_every < 0)
+        o->keep < 0 || o->log_every < 0 || o->steps_at_once < 0)
         return crnn_fail(err, CRNN_ERR_ARGUMENT, "a run needs at least one epoch, and no count may be negative");
     if (!from_zero(o->lr) || !from_zero(o->clip) || !from_zero(o->weight_decay))
         return crnn_fail(err, CRNN_ERR_ARGUMENT, "rate, clipping and weight decay must be finite and not negative");
@@ -66,6 +66,12 @@ static crnn_status make_model(crnn_trainer *t, crnn_error *err)
     t->model = crnn_model_new(&config, &o->device, err);
     if (!t->model)
         return err->status;
+    t->most = crnn_model_most_steps(t->model);
+    t->starts = crnn_alloc((size_t)t->most * (size_t)o->B, sizeof *t->starts, "a queue of steps", err);
+    t->updates = crnn_alloc((size_t)t->most, sizeof *t->updates, "a queue of steps", err);
+    t->results = crnn_alloc((size_t)t->most, sizeof *t->results, "a queue of steps", err);
+    if (!t->starts || !t->updates || !t->results)
+        return CRNN_ERR_MEMORY;
     return crnn_model_set_text(t->model, crnn_corpus_train(t->corpus), err);
 }
 
@@ -260,5 +266,8 @@ void crnn_trainer_free(crnn_trainer *t)
     crnn_batches_free(t->batches);
     crnn_model_free(t->model);
     crnn_rundir_close(&t->dir);
+    free(t->starts);
+    free(t->updates);
+    free(t->results);
     free(t);
 }

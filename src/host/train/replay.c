@@ -266,6 +266,7 @@ static crnn_status train_again(const crnn_replay *r, const char *directory, cons
     crnn_train_hooks own = {.user = &s, .note = on_note, .progress = on_progress, .stop = at_the_end};
     crnn_train_options how = *options;
     how.log_every = 1;
+    how.steps_at_once = 1; /* to end where the stretch does */
     crnn_trainer *t = crnn_trainer_resume(directory, r->from, corpus, &how, &own, err);
     if (!t)
         return err->status;

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 void crnn_trainer_note(const crnn_trainer *t, const char *format, ...)
@@ -42,11 +43,11 @@ crnn_model *crnn_trainer_model(crnn_trainer *t)
 
 /* --- progress ------------------------------------------------------------------------------------------------------- */
 
-static void time_step(crnn_trainer *t, double seconds)
+static void time_steps(crnn_trainer *t, double seconds, int64_t steps)
 {
-    t->took[t->timed % CRNN_WINDOW] = seconds;
-    t->timed++;
-    t->epoch_run++;
+    for (int64_t k = 0; k < steps; k++)
+        t->took[t->timed++ % CRNN_WINDOW] = seconds / (double)steps;
+    t->epoch_run += steps;
 }
 
 static double characters_a_step(const crnn_trainer *t)
@@ -161,15 +162,30 @@ static crnn_status end_epoch(crnn_trainer *t, crnn_error *err)
 
 /* --- steps ---------------------------------------------------------------------------------------------------------- */
 
-static crnn_update next_update(const crnn_trainer *t)
+/* The update of the k-th step from here, where those before it are taken. */
+static crnn_update coming_update(const crnn_trainer *t, int64_t k)
 {
     crnn_update update = crnn_update_default();
-    update.lr = crnn_schedule_rate(&t->options, t->step + 1, t->total, t->rate_factor);
+    update.lr = crnn_schedule_rate(&t->options, t->step + 1 + k, t->total, t->rate_factor);
     update.clip = t->options.clip;
     update.weight_decay = t->options.weight_decay;
-    update.count = t->count + 1;
-    update.step = t->step + 1;
+    update.count = t->count + 1 + k;
+    update.step = t->step + 1 + k;
     return update;
+}
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Steps up to what comes between steps next, or fewer, so that signals are heard. */
+static int64_t steps_to_make(const crnn_trainer *t)
+{
+    const crnn_train_options *o = &t->options;
+    int64_t n = o->steps_at_once ? smaller(o->steps_at_once, t->most) : crnn_model_steps_at_once(t->model);
+    n = smaller(n, smaller(t->steps_per_epoch - t->position, t->total - t->step));
+    return o->checkpoint_steps > 0 ? smaller(n, o->checkpoint_steps - t->step % o->checkpoint_steps) : n;
 }
 
 static crnn_status book_step(crnn_trainer *t, const crnn_step_result *result, float lr, crnn_error *err)
@@ -185,24 +201,40 @@ static crnn_status book_step(crnn_trainer *t, const crnn_step_result *result, fl
     return crnn_history_step(t->history, t->step, t->epoch + 1, t->loss_last, lr, result->grad_norm, err);
 }
 
-static crnn_status one_step(crnn_trainer *t, crnn_error *err)
+/* Makes n steps; those that lie behind one that was not taken are to be made again. */
+static crnn_status make_steps(crnn_trainer *t, int64_t n, int64_t *done, crnn_error *err)
 {
-    crnn_step_result result;
-    crnn_status status = t->position == 0 ? begin_epoch(t, err) : CRNN_OK;
-    if (status != CRNN_OK)
-        return status;
+    size_t row = (size_t)t->options.B * sizeof *t->starts;
     double began = crnn_now();
-    crnn_update update = next_update(t);
-    status = crnn_model_train(t->model, crnn_batches_next(t->batches), &update, &result, err);
+    for (int64_t k = 0; k < n; k++) {
+        memcpy(t->starts + k * t->options.B, crnn_batches_next(t->batches), row);
+        t->updates[k] = coming_update(t, k);
+    }
+    crnn_status status = crnn_model_train_several(t->model, t->starts, t->updates, n, t->results, done, err);
     if (status != CRNN_OK)
         return status;
-    time_step(t, crnn_now() - began);
-    t->step++;
-    t->position++;
-    status = result.finite ? book_step(t, &result, update.lr, err) : crnn_trainer_rescue(t, err);
+    time_steps(t, crnn_now() - began, *done);
+    return *done < n ? crnn_batches_seek(t->batches, t->epoch, t->position + *done, err) : CRNN_OK;
+}
+
+/* As many as there is nothing to do between. */
+static crnn_status some_steps(crnn_trainer *t, crnn_error *err)
+{
+    int64_t done = 0;
+    crnn_status status = t->position == 0 ? begin_epoch(t, err) : CRNN_OK;
+    if (status == CRNN_OK)
+        status = make_steps(t, steps_to_make(t), &done, err);
+    for (int64_t k = 0; k < done && status == CRNN_OK; k++) {
+        const crnn_step_result *result = &t->results[k];
+        float lr = t->updates[k].lr;
+        t->step++;
+        t->position++;
+        status = result->finite ? book_step(t, result, lr, err) : crnn_trainer_rescue(t, err);
+        if (status == CRNN_OK)
+            show_progress(t, result, lr);
+    }
     if (status != CRNN_OK)
         return status;
-    show_progress(t, &result, update.lr);
     t->report_due = t->position == t->steps_per_epoch || crnn_trainer_done(t);
     return t->report_due ? end_epoch(t, err) : CRNN_OK;
 }
@@ -239,7 +271,7 @@ crnn_status crnn_trainer_run(crnn_trainer *t, crnn_error *err)
     t->epoch_began = crnn_now();
     t->stop_asked = false;
     while (status == CRNN_OK && !t->stop_asked && !crnn_trainer_done(t)) {
-        status = t->report_due ? end_epoch(t, err) : one_step(t, err);
+        status = t->report_due ? end_epoch(t, err) : some_steps(t, err);
         if (status == CRNN_ERR_STOPPED)
             status = CRNN_OK;
         if (status == CRNN_OK && !stop_asked(t) && !crnn_trainer_done(t))

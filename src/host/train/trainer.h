@@ -28,6 +28,11 @@ struct crnn_trainer {
     crnn_saver *saver;
     int64_t steps_per_epoch, total;
 
+    int64_t most;              /* steps that are made at once */
+    int64_t *starts;           /* [most,B] their rows */
+    crnn_update *updates;      /* [most] */
+    crnn_step_result *results; /* [most] */
+
     int64_t step, count;     /* updates asked for; Adam's own, of those that were made */
     int64_t epoch, position; /* 0-based epoch; steps of it that are done */
     double epoch_loss_sum, loss_last;

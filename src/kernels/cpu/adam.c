@@ -1,10 +1,24 @@
-/* adam.c - the norm of the gradients, the update, and the state that a step hands on. */
+/* adam.c - what a step takes from its queue, the norm of the gradients, the update, and the state that a step hands on. */
 #include "kernels/cpu/cpu.h"
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
 enum { chunks = 256 }; /* fixed, so that the sum's order does not depend on the threads */
+
+void crnn_cpu_next_step(crnn_backend *be, crnn_step_inputs *inputs, int64_t *starts, const crnn_step_queue *queue,
+                        int32_t B)
+{
+    crnn_step_numbers *numbers = queue->numbers;
+    if (!crnn_cpu_begin(crnn_cpu_of(be), "next_step"))
+        return;
+    int64_t k = (*queue->begun)++;
+    *inputs = queue->inputs[k];
+    memcpy(starts, queue->starts + k * B, (size_t)B * sizeof *starts);
+    if (k > 0)
+        numbers[k] = numbers[0];
+    numbers->halted = k > 0 && !numbers->finite;
+}
 
 CRNN_CLONES static double sum_of_squares(const float *g, int64_t n)
 {
@@ -26,7 +40,7 @@ void crnn_cpu_norm(crnn_backend *be, crnn_step_numbers *numbers, const float *g,
     for (int c = 0; c < chunks; c++)
         sum += sums[c];
     numbers->norm_squared = sum;
-    if (!(sum <= (double)FLT_MAX)) /* NaN too */
+    if (!(sum <= (double)FLT_MAX) || numbers->halted) /* NaN too */
         numbers->finite = 0;
 }
 

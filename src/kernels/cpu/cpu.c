@@ -142,6 +142,7 @@ static const crnn_backend_ops cpu_ops = {
     .memory = cpu_memory,
     .record = cpu_record,
     .record_end = cpu_record_end,
+    .next_step = crnn_cpu_next_step,
     .gather = crnn_cpu_gather,
     .embed = crnn_cpu_embed,
     .embed_backward = crnn_cpu_embed_backward,

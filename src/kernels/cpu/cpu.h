@@ -113,6 +113,8 @@ void crnn_cpu_linear_backward(crnn_backend *be, float *dx, float *dW, float *db,
                               const float *W, int64_t n, int32_t H, int32_t V);
 void crnn_cpu_softmax_xent(crnn_backend *be, crnn_step_numbers *numbers, float *z, const uint16_t *y, int64_t n,
                            int32_t V, float scale);
+void crnn_cpu_next_step(crnn_backend *be, crnn_step_inputs *inputs, int64_t *starts, const crnn_step_queue *queue,
+                        int32_t B);
 void crnn_cpu_norm(crnn_backend *be, crnn_step_numbers *numbers, const float *g, int64_t n);
 void crnn_cpu_adam(crnn_backend *be, float *w, float *m, float *v, const float *g, int64_t n,
                    const crnn_step_inputs *inputs, const crnn_step_numbers *numbers);

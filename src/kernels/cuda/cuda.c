@@ -326,6 +326,14 @@ static bool cuda_record_end(crnn_backend *be, crnn_record list)
 
 /* --- ops ------------------------------------------------------------------------------------------------------------- */
 
+static void cuda_next_step(crnn_backend *be, crnn_step_inputs *inputs, int64_t *starts, const crnn_step_queue *queue,
+                           int32_t B)
+{
+    crnn_cuda *cuda = crnn_cuda_of(be);
+    if (crnn_cuda_begin(cuda, "next_step"))
+        crnn_cuda_ok(cuda, crnn_launch_next_step(inputs, starts, queue, B, cuda->stream));
+}
+
 static void cuda_gather(crnn_backend *be, uint16_t *x, uint16_t *y, const void *ids, int32_t width,
                         const int64_t *starts, int32_t T, int32_t B)
 {
@@ -473,6 +481,7 @@ static const crnn_backend_ops cuda_ops = {
     .memory = cuda_memory,
     .record = cuda_record,
     .record_end = cuda_record_end,
+    .next_step = cuda_next_step,
     .gather = cuda_gather,
     .embed = cuda_embed,
     .embed_backward = cuda_embed_backward,

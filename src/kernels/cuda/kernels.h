@@ -37,6 +37,8 @@ cudaError_t crnn_launch_softmax_xent(crnn_step_numbers *numbers, float *z /* [n,
                                      cudaStream_t stream);
 
 /* update.cu */
+cudaError_t crnn_launch_next_step(crnn_step_inputs *inputs, int64_t *starts /* [B] */, const crnn_step_queue *queue,
+                                  int32_t B, cudaStream_t stream);
 cudaError_t crnn_launch_norm(crnn_step_numbers *numbers, const float *g, int64_t n, crnn_gpu_partial *partials,
                              cudaStream_t stream);
 cudaError_t crnn_launch_adam(float *w, float *m, float *v, const float *g, int64_t n, const crnn_step_inputs *inputs,

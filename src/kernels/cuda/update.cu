@@ -1,10 +1,34 @@
-// update.cu - the norm of the gradients, the update, and the state that a step hands on.
+// update.cu - what a step takes from its queue, the norm of the gradients, the update, and the state that a step hands on.
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/reduce.h"
 #include <cfloat>
 
 constexpr int THREADS = 256;
+
+// One block: *begun is read by all threads before one of them counts on.
+__global__ void __launch_bounds__(THREADS, 1)
+    next_step(crnn_step_inputs *inputs, int64_t *starts, const __grid_constant__ crnn_step_queue queue, int B)
+{
+    const int64_t k = *queue.begun;
+    for (int b = threadIdx.x; b < B; b += THREADS)
+        starts[b] = queue.starts[k * B + b];
+    __syncthreads();
+    if (threadIdx.x != 0)
+        return;
+    *queue.begun = k + 1;
+    *inputs = queue.inputs[k];
+    crnn_step_numbers *numbers = queue.numbers;
+    if (k > 0)
+        numbers[k] = numbers[0];
+    numbers->halted = k > 0 && !numbers->finite ? 1 : 0;
+}
+
+cudaError_t crnn_launch_next_step(crnn_step_inputs *inputs, int64_t *starts, const crnn_step_queue *queue, int32_t B,
+                                  cudaStream_t stream)
+{
+    return LAUNCH(next_step, 1, THREADS, 0, stream, inputs, starts, *queue, B);
+}
 
 __global__ void __launch_bounds__(THREADS, 1) sum_of_squares(const float *g, int64_t n, crnn_gpu_partial *partials)
 {
@@ -28,7 +52,7 @@ __global__ void __launch_bounds__(32, 1)
     if (threadIdx.x != 0)
         return;
     numbers->norm_squared = sum;
-    if (!(sum <= static_cast<double>(FLT_MAX))) // NaN too
+    if (!(sum <= static_cast<double>(FLT_MAX)) || numbers->halted) // NaN too
         numbers->finite = 0;
 }
 
