@@ -5,7 +5,9 @@
  *
  * For each way of sharing out blocks, microseconds a round: "flags" is release, poll and acquire alone; "forward" adds what a chunk's h is
  * in 16 bits at H 1024, written in parts and read whole by every block; "backward" is three times as much; "grid" is grid.sync() in their
- * place. Every round's numbers are checked. A design is worth its while where "forward" stays below 0.8.
+ * place. With clusters of 2 or 4 blocks each block reads its share alone and hands it to the others of its cluster: "multi" by multicast,
+ * "dsmem" by writing to their shared memory; "+" is three times as much; "-" is what the GPU cannot do. Every round's numbers are checked.
+ * A design is worth its while where "forward" stays below 0.8. What the compiler says of multicast is advice for later GPUs.
  */
 #include "kernels/cuda/gru_persist.cuh"
 #include <algorithm>
@@ -15,69 +17,156 @@
 
 using namespace persist;
 
-enum Mode { FLAGS, FORWARD, BACKWARD, GRID, MODES };
-static const char *const mode_names[MODES] = {"flags", "forward", "backward", "grid"};
-constexpr int H = 1024, STEPS = H / 16, MOST_STEPS = 3 * STEPS;
+enum Way { FLAGS, CACHE, GRID, MULTICAST, DSMEM };
+constexpr int H = 1024, STEPS = H / 16;
+struct Column {
+    const char *name;
+    Way way;
+    int steps;
+    unsigned cluster;
+};
+static const Column columns[] = {
+    {"flags", FLAGS, STEPS, 1},       {"forward", CACHE, STEPS, 1},         {"backward", CACHE, 3 * STEPS, 1},
+    {"grid", GRID, STEPS, 1},         {"multi2", MULTICAST, STEPS, 2},      {"multi2+", MULTICAST, 3 * STEPS, 2},
+    {"multi4", MULTICAST, STEPS, 4},  {"multi4+", MULTICAST, 3 * STEPS, 4}, {"dsmem2", DSMEM, STEPS, 2},
+    {"dsmem2+", DSMEM, 3 * STEPS, 2}, {"dsmem4", DSMEM, STEPS, 4},          {"dsmem4+", DSMEM, 3 * STEPS, 4},
+};
 
 struct Round {
     uint4 *slots;    // [groups][2][steps][32]
     unsigned *flags; // [groups][slices], zero
     unsigned *wrong; // [2] a number that was not this round's; a block gave up
     int rounds, steps, slices;
-    Mode mode;
+    Way way;
+    int cluster;
 };
 
-// One slot's worth, from all slices of the group.
-static __device__ void pull(uint4 *stage, const uint4 *slot, int steps)
+// A block's place, and what it reads itself: a part of the slot, which a part of the slices wrote.
+struct Place {
+    Exchange x;
+    uint4 *stage;
+    uint64_t *arrived;
+    int slice, rank, part, from, to; // part: 16-byte pieces
+};
+
+// Pieces [0,n) from device to shared memory; each thread has its own when this returns.
+static __device__ void pull(uint4 *stage, const uint4 *slot, int n)
 {
-    for (int i = threadIdx.x; i < steps * STEP_LANES; i += THREADS)
+    for (int i = threadIdx.x; i < n; i += THREADS)
         gpu::cp_async16(stage + i, slot + i);
     gpu::cp_async_commit();
     gpu::cp_async_wait<0>();
+}
+// The block's own part goes to all blocks of the cluster.
+static __device__ void multicast(const Place &p, const Round &r, const uint4 *slot, unsigned round)
+{
+    const int first = p.rank * p.part;
+    if (threadIdx.x == 0) {
+        gpu::mbarrier_arrive_expect(p.arrived, static_cast<unsigned>(r.cluster * p.part) * 16);
+        gpu::fence_proxy_async();
+        gpu::bulk_multicast(p.stage + first, slot + first, static_cast<unsigned>(p.part) * 16, p.arrived,
+                            (1u << r.cluster) - 1);
+    }
+    gpu::mbarrier_wait(p.arrived, (round - 1) & 1);
+}
+static __device__ void write_to_peers(const Place &p, const Round &r, const uint4 *slot)
+{
+    const int first = p.rank * p.part;
+    pull(p.stage + first, slot + first, p.part);
+    for (int other = 1; other < r.cluster; other++) {
+        uint4 *there = gpu::peer(p.stage, static_cast<unsigned>((p.rank + other) % r.cluster));
+        for (int i = first + static_cast<int>(threadIdx.x); i < first + p.part; i += THREADS)
+            there[i] = p.stage[i];
+    }
+    gpu::cluster_arrive();
+    gpu::cluster_wait();
+}
+// Where this round's numbers come together: in the stage.
+static __device__ void fetch(const Place &p, const Round &r, const uint4 *slot, unsigned round)
+{
+    if (r.cluster > 1)
+        gpu::cluster_wait(); // all have read the round before
+    if (r.way == MULTICAST)
+        multicast(p, r, slot, round);
+    else if (r.way == DSMEM)
+        write_to_peers(p, r, slot);
+    else
+        pull(p.stage, slot, r.steps * STEP_LANES);
     __syncthreads();
+}
+static __device__ void publish_and_wait(const Place &p, const Round &r, unsigned round, bool gave_up)
+{
+    const int warp = threadIdx.x / 32, each = (p.to - p.from + WARPS - 1) / WARPS, from = p.from + warp * each;
+    if (r.way == GRID) {
+        cooperative_groups::this_grid().sync();
+        return;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0)
+        gpu::st_release(p.x.flags + p.slice, round);
+    if (!gave_up)
+        await(p.x, 0, from, min(from + each, p.to), round, threadIdx.x % 32);
+    __syncthreads();
+}
+static __device__ Place place_of(const Round &r, uint4 *stage, uint64_t *arrived, unsigned *stop)
+{
+    Place p = {};
+    p.x.slots = r.slots + static_cast<size_t>(blockIdx.y) * (2 * r.steps * STEP_LANES);
+    p.x.flags = r.flags + blockIdx.y * r.slices;
+    p.x.status = r.wrong + 1;
+    p.x.stop = stop;
+    p.x.slices = r.slices;
+    p.x.chunks = 1;
+    p.x.k_steps = r.steps;
+    p.x.patience = PATIENCE;
+    p.stage = stage;
+    p.arrived = arrived;
+    p.slice = blockIdx.x;
+    p.rank = p.slice % r.cluster;
+    p.part = r.steps * STEP_LANES / r.cluster;
+    p.from = p.rank * (r.slices / r.cluster);
+    p.to = p.from + r.slices / r.cluster;
+    return p;
 }
 
 __global__ void __launch_bounds__(THREADS, 1) exchange(const __grid_constant__ Round r)
 {
     DYN_SHARED(uint4, stage);
     SHARED(unsigned, stop, [1]);
-    const int slice = blockIdx.x, share = r.steps / r.slices * STEP_LANES, warp = threadIdx.x / 32,
-              lane = threadIdx.x % 32;
-    Exchange x = {};
-    x.slots = r.slots + static_cast<size_t>(blockIdx.y) * (2 * r.steps * STEP_LANES);
-    x.flags = r.flags + blockIdx.y * r.slices;
-    x.status = r.wrong + 1;
-    x.stop = stop;
-    x.slices = r.slices;
-    x.chunks = 1;
-    x.k_steps = r.steps;
-    x.patience = PATIENCE;
+    SHARED(uint64_t, arrived, [1]);
+    const Place p = place_of(r, stage, arrived, stop);
+    const int share = r.steps / r.slices * STEP_LANES;
+    bool gave_up = false; // a block that waits no longer goes on, as its cluster needs it
     if (threadIdx.x == 0)
         *stop = 0;
-    const int each = (r.slices + WARPS - 1) / WARPS, from = warp * each;
-    for (unsigned round = 1; round <= static_cast<unsigned>(r.rounds); round++) {
-        uint4 *slot = slot_of(x, round & 1, 0, 1);
-        for (int i = threadIdx.x; r.mode != FLAGS && i < share; i += THREADS)
-            slot[slice * share + i] = {round, round, round, round};
-        if (r.mode == GRID) {
-            cooperative_groups::this_grid().sync();
-        } else {
-            __syncthreads();
-            if (threadIdx.x == 0)
-                gpu::st_release(x.flags + slice, round);
-            await(x, 0, from, min(from + each, r.slices), round, lane);
-            __syncthreads();
+    if (r.cluster > 1) {
+        if (threadIdx.x == 0) {
+            gpu::mbarrier_init(arrived, 1);
+            gpu::mbarrier_fence_init();
         }
-        if (*stop)
-            return;
-        if (r.mode == FLAGS)
+        gpu::cluster_arrive();
+        gpu::cluster_wait();
+        gpu::cluster_arrive();
+    }
+    for (unsigned round = 1; round <= static_cast<unsigned>(r.rounds); round++) {
+        uint4 *slot = slot_of(p.x, round & 1, 0, 1);
+        for (int i = threadIdx.x; r.way != FLAGS && i < share; i += THREADS)
+            slot[p.slice * share + i] = {round, round, round, round};
+        publish_and_wait(p, r, round, gave_up);
+        gave_up = *stop;
+        if (r.way == FLAGS)
             continue;
-        pull(stage, slot, r.steps);
+        fetch(p, r, slot, round);
         for (int i = threadIdx.x; i < r.steps * STEP_LANES; i += THREADS)
             if (stage[i].x != round || stage[i].w != round)
                 atomicExch(r.wrong, round);
-        __syncthreads();
+        if (r.cluster > 1)
+            gpu::cluster_arrive();
+        else
+            __syncthreads();
     }
+    if (r.cluster > 1)
+        gpu::cluster_wait();
 }
 
 static void ok(cudaError_t e, const char *what)
@@ -89,9 +178,9 @@ static void ok(cudaError_t e, const char *what)
 }
 
 // Microseconds a round, the best of five; below zero: it went wrong.
-static double measure(Mode mode, int groups, int slices, int rounds)
+static double measure(const Column &column, int groups, int slices, int rounds)
 {
-    const int steps = mode == BACKWARD ? MOST_STEPS : STEPS;
+    const int steps = column.steps;
     const size_t slot_bytes = static_cast<size_t>(groups) * 2 * steps * STEP_LANES * 16;
     const size_t flag_bytes = static_cast<size_t>(groups) * slices * 4,
                  stage_bytes = static_cast<size_t>(steps) * STEP_LANES * 16;
@@ -105,21 +194,20 @@ static double measure(Mode mode, int groups, int slices, int rounds)
     ok(cudaMemset(wrong, 0, sizeof errors), "fill");
     ok(cudaEventCreate(&begin), "event");
     ok(cudaEventCreate(&end), "event");
-    ok(cudaFuncSetAttribute(exchange, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(stage_bytes)),
-       "shared memory");
     const Round r = {static_cast<uint4 *>(slots),
                      static_cast<unsigned *>(flags),
                      static_cast<unsigned *>(wrong),
                      rounds,
                      steps,
                      slices,
-                     mode};
+                     column.way,
+                     static_cast<int>(column.cluster)};
     for (int i = 0; i < 5; i++) {
         float ms = 0;
         ok(cudaMemset(flags, 0, flag_bytes), "fill");
         ok(cudaEventRecord(begin, nullptr), "event");
-        ok(LAUNCH_COOP(exchange, dim3(static_cast<unsigned>(slices), static_cast<unsigned>(groups)), THREADS,
-                       stage_bytes, nullptr, r),
+        ok(LAUNCH_COOP_CLUSTER(exchange, dim3(static_cast<unsigned>(slices), static_cast<unsigned>(groups)), THREADS,
+                               stage_bytes, nullptr, column.cluster, r),
            "launch");
         ok(cudaEventRecord(end, nullptr), "event");
         ok(cudaEventSynchronize(end), "run");
@@ -132,6 +220,22 @@ static double measure(Mode mode, int groups, int slices, int rounds)
     ok(cudaEventDestroy(begin), "event");
     ok(cudaEventDestroy(end), "event");
     return errors[0] || errors[1] ? -1 : 1e3 * static_cast<double>(best) / rounds;
+}
+
+// Whether the GPU can hold that many blocks, in such clusters, with a slot in each. The kernel may then have the shared memory.
+static bool fits(const Column &column, int groups, int slices, const cudaDeviceProp &gpu)
+{
+    const int stage_bytes = column.steps * STEP_LANES * 16;
+    int clusters = 0;
+    if (static_cast<size_t>(stage_bytes) > gpu.sharedMemPerBlockOptin - 1024)
+        return false;
+    ok(cudaFuncSetAttribute(exchange, cudaFuncAttributeMaxDynamicSharedMemorySize, stage_bytes), "shared memory");
+    if (column.cluster == 1)
+        return true;
+    if (gpu.major < 9 || slices % static_cast<int>(column.cluster))
+        return false;
+    ok(gpu_max_clusters(&clusters, exchange, THREADS, static_cast<size_t>(stage_bytes), column.cluster), "clusters");
+    return groups * slices <= clusters * static_cast<int>(column.cluster);
 }
 
 int main(int argc, char **argv)
@@ -147,21 +251,20 @@ int main(int argc, char **argv)
     ok(cudaGetDeviceProperties(&gpu, 0), "device");
     printf("%s, %d multiprocessors, %d rounds, microseconds a round\n%-8s", gpu.name, gpu.multiProcessorCount, rounds,
            "blocks");
-    for (const char *name : mode_names)
-        printf("%10s", name);
+    for (const Column &column : columns)
+        printf("%9s", column.name);
     for (const auto &s : shares) {
         if (s[0] * s[1] > gpu.multiProcessorCount)
             continue;
         printf("\n%dx%-6d", s[0], s[1]);
-        for (int mode = 0; mode < MODES; mode++) {
-            if (mode == BACKWARD &&
-                static_cast<size_t>(MOST_STEPS) * STEP_LANES * 16 > gpu.sharedMemPerBlockOptin - 1024) {
-                printf("%10s", "-"); // a slot is more than a block can hold
+        for (const Column &column : columns) {
+            if (!fits(column, s[0], s[1], gpu)) {
+                printf("%9s", "-");
                 continue;
             }
-            const double us = measure(static_cast<Mode>(mode), s[0], s[1], rounds);
+            const double us = measure(column, s[0], s[1], rounds);
             failed = failed || us < 0;
-            us < 0 ? printf("%10s", "WRONG") : printf("%10.2f", us);
+            us < 0 ? printf("%9s", "WRONG") : printf("%9.2f", us);
         }
     }
     printf("\n");

@@ -2,6 +2,7 @@
 #include "support/cmocka.h"
 
 #include "finds.h"
+#include "kernels/clusters.h"
 #include "kernels/planted.h"
 #include "kernels/samples.h"
 #include <stdlib.h>
@@ -32,6 +33,21 @@ MISTAKE(out_of_bounds, planted_copy(p, p + 1024 - 16, 17, NULL))
 MISTAKE(misaligned_load, planted_misaligned_load((float *)p, (float *)p + 4))
 MISTAKE(shared_bounds, planted_shared_bounds(p))
 MISTAKE(stack_of_another, planted_stack_of_another(p))
+#define CLUSTER_MISTAKE(name, which) MISTAKE(name, cluster_multicast(p, p + 512, 2, 2, 3, which))
+CLUSTER_MISTAKE(no_wait, CLUSTER_NO_WAIT)
+CLUSTER_MISTAKE(wrong_parity, CLUSTER_WRONG_PARITY)
+CLUSTER_MISTAKE(no_cluster_barrier, CLUSTER_NO_BARRIER)
+CLUSTER_MISTAKE(mbarrier_not_told, CLUSTER_NOT_TOLD)
+CLUSTER_MISTAKE(no_init_fence, CLUSTER_NO_INIT_FENCE)
+CLUSTER_MISTAKE(no_proxy_fence, CLUSTER_NO_PROXY_FENCE)
+CLUSTER_MISTAKE(too_many_bytes, CLUSTER_TOO_MANY_BYTES)
+CLUSTER_MISTAKE(too_few_bytes, CLUSTER_TOO_FEW_BYTES)
+CLUSTER_MISTAKE(source_too_early, CLUSTER_SOURCE_TOO_EARLY)
+CLUSTER_MISTAKE(leaves, CLUSTER_LEAVES)
+MISTAKE(write_untold, cluster_write_to_peers(p, 4, 4, CLUSTER_WRITE_UNTOLD))
+MISTAKE(leaves_writers, cluster_write_to_peers(p, 4, 4, CLUSTER_LEAVES_WRITERS))
+MISTAKE(arrives_twice, cluster_write_to_peers(p, 4, 4, CLUSTER_ARRIVES_TWICE))
+MISTAKE(waits_alone, cluster_write_to_peers(p, 4, 4, CLUSTER_WAITS_ALONE))
 
 static void host_pointer(int *p)
 {
@@ -90,6 +106,25 @@ static void races_within_a_grid(void **state)
     finds(float_atomic, "data race: ", "planted.cu");
     finds(hand_over, "data race: read after write", "planted.cu");
     finds(copy_wait, "bytes that nobody wrote", "planted.cu");
+}
+static void clusters_that_do_not_fit_together(void **state)
+{
+    (void)state;
+    finds(no_init_fence, "without fence.mbarrier_init", "multicast_kernel");
+    finds(too_many_bytes, "0 arrival(s) and 16 bytes to come", "deadlock in kernel multicast_kernel");
+    finds(too_few_bytes, "16 bytes more than it was told to expect", "multicast_kernel");
+    finds(leaves, "leaves the kernel while a bulk copy of block", "multicast_kernel");
+    finds(leaves_writers, "left the kernel", "write_to_peers_kernel");
+    finds(arrives_twice, "a second barrier.cluster.arrive", "write_to_peers_kernel");
+    finds(waits_alone, "barrier.cluster.wait without barrier.cluster.arrive", "write_to_peers_kernel");
+    needs_the_checker();
+    finds(no_wait, "data race: read after write by a bulk copy of block", "clusters.cu");
+    finds(wrong_parity, "by a bulk copy of block", "clusters.cu");
+    finds(no_cluster_barrier, "data race: write after read", "clusters.cu");
+    finds(mbarrier_not_told, "data race: read after write", "clusters.cu");
+    finds(no_proxy_fence, "no fence.proxy.async came between", "clusters.cu");
+    finds(source_too_early, "data race: write after read by a bulk copy", "clusters.cu");
+    finds(write_untold, "data race: ", "clusters.cu");
 }
 static void memory_that_is_not_there(void **state)
 {
@@ -232,6 +267,9 @@ static void launches_beyond_the_device_are_refused(void **state)
     assert_int_equal(planted_big_block(), cudaErrorInvalidConfiguration);
     assert_int_equal(planted_big_shared_memory(p), cudaErrorInvalidValue);
     assert_int_equal(planted_big_cooperation(), cudaErrorCooperativeLaunchTooLarge);
+    assert_int_equal(cluster_multicast(p, p, 16, 16, 1, CLUSTER_RIGHT), cudaErrorInvalidClusterSize);
+    assert_int_equal(cluster_multicast(p, p, 5, 2, 1, CLUSTER_RIGHT), cudaErrorInvalidClusterSize);
+    assert_int_equal(cluster_multicast(p, p, 4000, 4, 1, CLUSTER_RIGHT), cudaErrorCooperativeLaunchTooLarge);
     assert_int_equal(cudaGetLastError(), cudaErrorCooperativeLaunchTooLarge);
     assert_int_equal(cudaGetLastError(), cudaSuccess);
     assert_int_equal(cudaFree(p), cudaSuccess);
@@ -244,6 +282,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(barriers_and_warp_operations_that_do_not_match),
         cmocka_unit_test(races_within_a_grid),
+        cmocka_unit_test(clusters_that_do_not_fit_together),
         cmocka_unit_test(memory_that_is_not_there),
         cmocka_unit_test(streams_that_nothing_orders),
         cmocka_unit_test(the_environment_makes_a_call_fail),

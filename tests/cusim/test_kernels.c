@@ -1,6 +1,7 @@
 /* Kernels that are right give what a plain loop gives, in whatever order their threads run, and the checker has nothing to say. */
 #include "support/cmocka.h"
 
+#include "kernels/clusters.h"
 #include "kernels/samples.h"
 #include <cusim_control.h>
 #include <math.h>
@@ -134,6 +135,30 @@ static void a_warp_barrier_passes_on_what_one_lane_waited_for(void **state)
     ok(cudaFree(flag));
 }
 
+static void blocks_of_a_cluster_share_what_they_have(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 8, ROUNDS = 5 };
+    for (unsigned cluster = 2; cluster <= 8; cluster *= 2)
+        for (int rounds = 0; rounds <= ROUNDS;
+             rounds += rounds + 1) { /* 0: they write to each other; 1, 3 bulk copies */
+            int sums[BLOCKS / 2 * CLUSTER_ITEMS], *ds = device(sizeof sums, NULL);
+            int *x = device(BLOCKS * CLUSTER_ITEMS * sizeof *x, NULL);
+            ok(rounds ? cluster_multicast(ds, x, BLOCKS, cluster, rounds, CLUSTER_RIGHT)
+                      : cluster_write_to_peers(ds, BLOCKS, cluster, CLUSTER_RIGHT));
+            take(sums, ds, sizeof sums);
+            ok(cudaFree(x));
+            for (int c = 0; c < BLOCKS / (int)cluster; c++)
+                for (int i = 0; i < CLUSTER_ITEMS; i++) {
+                    int want = 0;
+                    for (int round = 0; round < (rounds ? rounds : 1); round++)
+                        for (int b = c * (int)cluster; b < (c + 1) * (int)cluster; b++)
+                            want += 1000 * round + 100 * b + i;
+                    assert_int_equal(sums[c * CLUSTER_ITEMS + i], want);
+                }
+        }
+}
+
 static double value_of_half(unsigned bits)
 {
     unsigned e = bits >> 10 & 31, m = bits & 1023;
@@ -243,6 +268,7 @@ int main(void)
         cmocka_unit_test(a_grid_barrier_orders_all_blocks),
         cmocka_unit_test(integer_atomics_count_exactly_and_order_blocks),
         cmocka_unit_test(a_warp_barrier_passes_on_what_one_lane_waited_for),
+        cmocka_unit_test(blocks_of_a_cluster_share_what_they_have),
         cmocka_unit_test(half_is_rounded_to_nearest_even),
         cmocka_unit_test(tensor_cores_multiply_as_matrices_do),
     };

@@ -1,6 +1,6 @@
 /* gpu.h - one header for kernels: the CUDA compiler and the simulator of tests/cusim see the same source.
  *
- * Rules that keep it so: shared memory by SHARED and DYN_SHARED (a CPU has no __shared__ per block); launches by LAUNCH and LAUNCH_COOP;
+ * Rules that keep it so: shared memory by SHARED and DYN_SHARED (a CPU has no __shared__ per block); launches by LAUNCH and its like;
  * inline PTX only in the wrappers below; a loop that waits for another thread polls with gpu::ld_acquire or calls __nanosleep, so that
  * the simulator can let the other one run; __launch_bounds__(threads, 1) on every kernel, as without the second number a register may spill.
  */
@@ -32,27 +32,45 @@
 // Arguments convert to the types of the parameters; the status is that of the launch alone.
 template <class... P, class... A>
 static inline cudaError_t gpu_launch(const char *name, dim3 g, dim3 b, size_t smem, cudaStream_t st, bool coop,
-                                     void (*k)(P...), A... a)
+                                     unsigned cluster, void (*k)(P...), A... a)
 {
 #ifdef CUSIM
-    return cusim::launch_kernel<P...>(name, g, b, smem, st, coop, k, static_cast<P>(a)...);
+    return cusim::launch_kernel<P...>(name, g, b, smem, st, {coop, cluster}, k, static_cast<P>(a)...);
 #else
     (void)name;
-    cudaLaunchConfig_t cfg = {};
-    cfg.gridDim = g;
-    cfg.blockDim = b;
-    cfg.dynamicSmemBytes = smem;
-    cfg.stream = st;
-    cudaLaunchAttribute at[1];
-    at[0].id = cudaLaunchAttributeCooperative;
-    at[0].val.cooperative = 1;
-    cfg.attrs = at;
-    cfg.numAttrs = coop ? 1 : 0;
+    cudaLaunchAttribute at[2];
+    cudaLaunchConfig_t cfg = {g, b, smem, st, at, 0};
+    if (coop) {
+        at[cfg.numAttrs].id = cudaLaunchAttributeCooperative;
+        at[cfg.numAttrs++].val.cooperative = 1;
+    }
+    if (cluster > 1) {
+        at[cfg.numAttrs].id = cudaLaunchAttributeClusterDimension;
+        at[cfg.numAttrs++].val.clusterDim = {cluster, 1, 1};
+    }
     return cudaLaunchKernelEx(&cfg, k, static_cast<P>(a)...);
 #endif
 }
-#define LAUNCH(k, g, b, smem, st, ...) gpu_launch(#k, g, b, smem, st, false, k, __VA_ARGS__)
-#define LAUNCH_COOP(k, g, b, smem, st, ...) gpu_launch(#k, g, b, smem, st, true, k, __VA_ARGS__)
+#define LAUNCH(k, g, b, smem, st, ...) gpu_launch(#k, g, b, smem, st, false, 1, k, __VA_ARGS__)
+// All blocks run at the same time; and, in the second form, `cluster` neighbours along x share a cluster (compute capability 9.0).
+#define LAUNCH_COOP(k, g, b, smem, st, ...) gpu_launch(#k, g, b, smem, st, true, 1, k, __VA_ARGS__)
+#define LAUNCH_COOP_CLUSTER(k, g, b, smem, st, cluster, ...)                                                           \
+    gpu_launch(#k, g, b, smem, st, true, cluster, k, __VA_ARGS__)
+
+// How many clusters of that size of such blocks the GPU can hold at a time. The kernel's shared memory has been asked for.
+template <class... P>
+static inline cudaError_t gpu_max_clusters(int *n, void (*k)(P...), int threads, size_t smem, unsigned cluster)
+{
+#ifdef CUSIM
+    return cusim::max_clusters(n, reinterpret_cast<const void *>(k), threads, smem, cluster);
+#else
+    cudaLaunchAttribute at[1];
+    const cudaLaunchConfig_t cfg = {dim3(cluster), dim3(static_cast<unsigned>(threads)), smem, nullptr, at, 1};
+    at[0].id = cudaLaunchAttributeClusterDimension;
+    at[0].val.clusterDim = {cluster, 1, 1};
+    return cudaOccupancyMaxActiveClusters(n, k, &cfg);
+#endif
+}
 
 // Blocks for n pieces of work, threads a block: enough to fill any GPU; where there is more work, threads take several pieces.
 static inline unsigned gpu_blocks(int64_t n, int threads)
@@ -67,6 +85,13 @@ static inline unsigned gpu_blocks(int64_t n, int threads)
 #define GPU_BEFORE_AMPERE 1
 #else
 #define GPU_BEFORE_AMPERE 0
+#endif
+
+// Clusters, and copies that a barrier in shared memory counts, came with 9.0.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define GPU_BEFORE_HOPPER 1
+#else
+#define GPU_BEFORE_HOPPER 0
 #endif
 
 // Operations without a CUDA C++ spelling: inline PTX for the GPU, functions of the simulator otherwise.
@@ -188,6 +213,139 @@ template <int N> __device__ __forceinline__ void cp_async_wait()
     __trap();
 #else
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+#endif
+}
+
+// ---- clusters: blocks that run at the same time and see each other's shared memory
+__device__ __forceinline__ unsigned cluster_rank()
+{
+#ifdef CUSIM
+    return cusim::cluster_rank();
+#elif GPU_BEFORE_HOPPER
+    __trap();
+    return 0;
+#else
+    unsigned v;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(v));
+    return v;
+#endif
+}
+// The cluster's barrier in two halves, for all threads of all its blocks: what came before the first is there for who is past the second.
+__device__ __forceinline__ void cluster_arrive()
+{
+#ifdef CUSIM
+    cusim::cluster_arrive();
+#elif GPU_BEFORE_HOPPER
+    __trap();
+#else
+    asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void cluster_wait()
+{
+#ifdef CUSIM
+    cusim::cluster_wait();
+#elif GPU_BEFORE_HOPPER
+    __trap();
+#else
+    asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+#endif
+}
+// What p is in this block's shared memory, in that of the block of that rank: to be read and written as any other memory, while it runs.
+template <class T> __device__ __forceinline__ T *peer(T *p, unsigned rank)
+{
+#ifdef CUSIM
+    return static_cast<T *>(cusim::cluster_map(p, rank));
+#elif GPU_BEFORE_HOPPER
+    __trap();
+    return p;
+#else
+    T *there;
+    asm volatile("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(p), "r"(rank));
+    return there;
+#endif
+}
+
+// ---- barriers in shared memory: a phase ends when all arrivals were made and all bytes came that they were told to expect
+__device__ __forceinline__ void mbarrier_init(uint64_t *barrier, unsigned arrivals)
+{
+#ifdef CUSIM
+    cusim::mbarrier_init(barrier, arrivals);
+#elif GPU_BEFORE_HOPPER
+    __trap();
+#else
+    unsigned s = static_cast<unsigned>(__cvta_generic_to_shared(barrier));
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(s), "r"(arrivals) : "memory");
+#endif
+}
+// Behind the initialisations of this thread, before the barrier that tells others of them: copies may then report to them.
+__device__ __forceinline__ void mbarrier_fence_init()
+{
+#ifdef CUSIM
+    cusim::mbarrier_fence_init();
+#elif GPU_BEFORE_HOPPER
+    __trap();
+#else
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void mbarrier_arrive_expect(uint64_t *barrier, unsigned bytes)
+{
+#ifdef CUSIM
+    cusim::mbarrier_arrive_expect(barrier, bytes);
+#elif GPU_BEFORE_HOPPER
+    __trap();
+#else
+    unsigned s = static_cast<unsigned>(__cvta_generic_to_shared(barrier));
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(s), "r"(bytes) : "memory");
+#endif
+}
+// Until the phase of that parity has ended: 0 the first, 1 the second, 0 the third.
+__device__ __forceinline__ void mbarrier_wait(uint64_t *barrier, unsigned parity)
+{
+#ifdef CUSIM
+    cusim::mbarrier_wait(barrier, parity);
+#elif GPU_BEFORE_HOPPER
+    __trap();
+#else
+    unsigned s = static_cast<unsigned>(__cvta_generic_to_shared(barrier)), done;
+    do // waits for a while that the hardware chooses
+        asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+                     : "=r"(done)
+                     : "r"(s), "r"(parity)
+                     : "memory");
+    while (!done);
+#endif
+}
+
+// ---- bulk copies
+// Between what this thread wrote, or acquired of what others wrote, and bulk copies that read it.
+__device__ __forceinline__ void fence_proxy_async()
+{
+#ifdef CUSIM
+    cusim::fence_proxy_async();
+#elif GPU_BEFORE_HOPPER
+    __trap();
+#else
+    asm volatile("fence.proxy.async;" ::: "memory");
+#endif
+}
+// Starts a copy of device memory to the same place `to` in the shared memory of each block of the cluster in mask; it reports its bytes to
+// `barrier` in each. Multiples of 16.
+__device__ __forceinline__ void bulk_multicast(void *to, const void *from, unsigned bytes, uint64_t *barrier,
+                                               unsigned mask)
+{
+#ifdef CUSIM
+    cusim::bulk_multicast(to, from, bytes, barrier, mask);
+#elif GPU_BEFORE_HOPPER
+    __trap();
+#else
+    unsigned s = static_cast<unsigned>(__cvta_generic_to_shared(to)),
+             b = static_cast<unsigned>(__cvta_generic_to_shared(barrier));
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, "
+                 "[%3], %4;" ::"r"(s),
+                 "l"(from), "r"(bytes), "r"(b), "h"(static_cast<uint16_t>(mask))
+                 : "memory");
 #endif
 }
 } // namespace gpu

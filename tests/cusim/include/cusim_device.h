@@ -37,9 +37,14 @@ void *shared_dynamic(size_t align);
 void cp_async(void *dst, const void *src, size_t n, size_t src_n);
 void cp_async_commit();
 void cp_async_wait(int pending);
-cudaError_t launch(const char *name, dim3 g, dim3 b, size_t smem, cudaStream_t s, bool coop, size_t argbytes,
+// How a grid is launched: all blocks at once, so that they may wait for each other; so many neighbours along x on one cluster.
+struct How {
+    bool coop;
+    unsigned cluster;
+};
+cudaError_t launch(const char *name, dim3 g, dim3 b, size_t smem, cudaStream_t s, How how, size_t argbytes,
                    void (*thunk)(void *), void (*del)(void *), void *args);
-cudaError_t check_launch(const void *fn, dim3 g, dim3 b, size_t smem, bool coop, size_t argbytes);
+cudaError_t check_launch(const void *fn, dim3 g, dim3 b, size_t smem, How how, size_t argbytes);
 unsigned activemask();
 } // namespace cusim
 extern uint3 threadIdx, blockIdx; // plain globals, set at each switch (macros would break

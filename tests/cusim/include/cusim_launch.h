@@ -21,16 +21,16 @@ template <class... P> struct Call { // a plain struct keeps the names in back tr
     }
 };
 template <class... P>
-cudaError_t launch_kernel(const char *name, dim3 g, dim3 b, size_t smem, cudaStream_t st, bool coop, void (*k)(P...),
+cudaError_t launch_kernel(const char *name, dim3 g, dim3 b, size_t smem, cudaStream_t st, How how, void (*k)(P...),
                           P... a)
 {
     static_assert((std::is_trivially_copyable<P>::value && ...), "kernel parameters must be trivially copyable");
     const void *fn = reinterpret_cast<const void *>(k);
-    cudaError_t e = check_launch(fn, g, b, smem, coop, (sizeof(P) + ... + 0));
+    cudaError_t e = check_launch(fn, g, b, smem, how, (sizeof(P) + ... + 0));
     if (e != cudaSuccess)
         return e;
     auto *c = new Call<P...>{k, std::tuple<P...>(a...)};
-    return launch(name, g, b, smem, st, coop, sizeof(*c), Call<P...>::run, Call<P...>::del, c);
+    return launch(name, g, b, smem, st, how, sizeof(*c), Call<P...>::run, Call<P...>::del, c);
 }
 } // namespace cusim
 template <class T> cudaError_t cudaMalloc(T **p, size_t n)

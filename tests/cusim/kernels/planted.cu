@@ -140,7 +140,7 @@ __global__ void stack_of_another(int *p)
 
 cudaError_t planted_two_barriers(cudaStream_t stream)
 {
-    return gpu_launch("two_barriers", 1, 64, 0, stream, false, two_barriers);
+    return gpu_launch("two_barriers", 1, 64, 0, stream, false, 1, two_barriers);
 }
 cudaError_t planted_barrier_after_exit(int *p)
 {
@@ -164,7 +164,7 @@ cudaError_t planted_half_a_warp_waits(int *p)
 }
 cudaError_t planted_grid_barrier_without_cooperation(void)
 {
-    return gpu_launch("grid_barrier", 2, 32, 0, nullptr, false, grid_barrier);
+    return gpu_launch("grid_barrier", 2, 32, 0, nullptr, false, 1, grid_barrier);
 }
 cudaError_t planted_no_shared_memory(int *p)
 {
@@ -220,7 +220,7 @@ cudaError_t planted_stack_of_another(int *p)
 }
 cudaError_t planted_big_block(void)
 {
-    return gpu_launch("grid_barrier", 1, 1025, 0, nullptr, false, grid_barrier);
+    return gpu_launch("grid_barrier", 1, 1025, 0, nullptr, false, 1, grid_barrier);
 }
 cudaError_t planted_big_shared_memory(int *p)
 {
@@ -228,5 +228,5 @@ cudaError_t planted_big_shared_memory(int *p)
 }
 cudaError_t planted_big_cooperation(void)
 {
-    return gpu_launch("grid_barrier", 100, 1024, 0, nullptr, true, grid_barrier);
+    return gpu_launch("grid_barrier", 100, 1024, 0, nullptr, true, 1, grid_barrier);
 }

@@ -11,6 +11,7 @@ template <class T, class F> T rmw(T *p, F f, const void *pc)
         chk_acquire(p);
     T old = *p;
     *p = f(old);
+    something_happened();
     if (std::is_integral<T>::value)
         chk_release(p);
     if (std::is_integral<T>::value && cur && (rnd() & 3) == 0)
@@ -88,5 +89,6 @@ void st_release(unsigned *p, unsigned v)
     chk_access(p, 4, true, true, PC);
     chk_release(p);
     *p = v;
+    something_happened();
 }
 } // namespace cusim

@@ -15,6 +15,8 @@ struct Shadow { // of 2 bytes: the last write, the last two readers
 };
 // tid: 28 bits thread, bit 29: atomic, bits 30 and 31: which of the 2 bytes are meant
 static const uint32_t TID = (1u << 28) - 1, ATOMIC = 1u << 29, BYTES = 3u << 30, HOST = TID;
+static const uint32_t ASYNC =
+    1u << 27; // a bulk copy: its thread's number times 8, and the rank of the block it goes to
 struct Alloc {
     char *base;
     size_t size;
@@ -42,8 +44,9 @@ bool in_image(const void *p);
 size_t image_offset(const void *pc);
 bool ordered(uint32_t tid,
              uint32_t st); // did that access happen before the next one of this thread, or of this operation?
-const char *operation_at(uint32_t st); // whose access it was
-extern uint32_t operation_start;       // sync clock when the operation that runs now began
+bool fenced(uint32_t tid, uint32_t st); // did it before the thread's last fence.proxy.async?
+const char *operation_at(uint32_t st);  // whose access it was
+extern uint32_t operation_start;        // sync clock when the operation that runs now began
 inline bool same_operation(uint32_t st)
 {
     return st >= operation_start;

@@ -19,14 +19,15 @@ static void race(const char *what, const void *pc, uint32_t opc, uint32_t otid, 
 {
     if (!first_time(pc ? image_offset(pc) : 0, what))
         return;
-    uint32_t t = otid & TID;
+    const bool bulk = otid & ASYNC && (otid & TID) != HOST;
+    uint32_t t = bulk ? (otid & (ASYNC - 1)) / 8 : otid & TID;
     std::string there = opc ? where(opc) : "?";
     if (!same_operation(ost))
         report(pc, addr, a, "data race: %s by \"%s\" at %s, and no event or wait orders the two streams", what,
                operation_at(ost), there.c_str());
     else
-        report(pc, addr, a, "data race: %s by block %u thread %u at %s and no barrier between", what,
-               t / grid->nthreads, t % grid->nthreads, there.c_str());
+        report(pc, addr, a, "data race: %s by %sblock %u thread %u at %s and no barrier between", what,
+               bulk ? "a bulk copy of " : "", t / grid->nthreads, t % grid->nthreads, there.c_str());
 }
 // What the access at ptr is to the current thread: an allocation to look at, or NULL where it needs no look.
 static Alloc *allocation_of(const char *p, size_t n, bool write, const void *pc)
@@ -65,7 +66,8 @@ static Alloc *allocation_of(const char *p, size_t n, bool write, const void *pc)
             _exit(66); // would fault
         return nullptr;
     }
-    if (a->owner >= 0 && a->owner != static_cast<int>(blk()->num) && first_time(image_offset(pc), "owner"))
+    if (a->owner >= 0 && a->owner / grid->cluster != blk()->num / grid->cluster &&
+        first_time(image_offset(pc), "owner"))
         report(pc, p, a, "access to the shared memory of block %d", a->owner);
     const bool one_load = n <= 16 && (n & (n - 1)) == 0; // others are copies of structures
     if (one_load && reinterpret_cast<uintptr_t>(p) % n && first_time(image_offset(pc), "aligned"))
@@ -76,7 +78,7 @@ static bool conflict(uint32_t tid, uint32_t st, uint32_t me, bool atomic)
 {
     if (!st || !(tid & me & BYTES) || (atomic && (tid & ATOMIC)))
         return false;
-    if ((tid & TID) == (me & TID) && same_operation(st))
+    if ((tid & TID) == (me & TID) && !(me & ASYNC) && same_operation(st))
         return false;
     return !ordered(tid & TID, st);
 }
@@ -127,6 +129,29 @@ void chk_access(const void *ptr, size_t n, bool write, bool atomic, const void *
         look(s, self()->gid | bytes | (atomic ? ATOMIC : 0), sync_clock, write, pc, p, a);
     if (settings().preempt && rnd() % settings().preempt == 0)
         yield();
+}
+// The reading and the writing of a bulk copy, as seen when it starts: who was to come before, did; who comes later waits for its barrier.
+void chk_bulk(void *to, const void *from, size_t n, unsigned rank, const void *pc)
+{
+    const uint32_t tag = (ASYNC + self()->gid * 8 + rank) | BYTES, st = ++sync_clock;
+    for (const char *p : {static_cast<const char *>(from), static_cast<const char *>(to)}) {
+        Alloc *a = allocation_of(p, n, p == to, pc);
+        if (!a)
+            continue;
+        size_t o = static_cast<size_t>(p - a->base);
+        for (Shadow *s = a->sh + o / 2, *e = a->sh + (o + n - 1) / 2; s <= e; s++) {
+            look(s, tag, st, p == to, pc, p, a);
+            if (p == from && s->w_st && !fenced(s->w_tid & TID, s->w_st) && first_time(image_offset(pc), "fence"))
+                report(pc, p, a,
+                       "a bulk copy reads what block %u thread %u wrote, and no fence.proxy.async came between",
+                       (s->w_tid & TID) / grid->nthreads, (s->w_tid & TID) % grid->nthreads);
+        }
+    }
+    ++sync_clock;
+}
+void chk_bulk_came(Clocks &to, uint32_t gid, unsigned rank)
+{
+    to.own[ASYNC + gid * 8 + rank] = ++sync_clock;
 }
 static void whole_range(const void *p, size_t n, bool write, bool copies)
 {

@@ -9,7 +9,7 @@
 namespace cusim
 {
 static std::unordered_map<const void *, Clocks> &sync_vars = *new std::unordered_map<const void *, Clocks>;
-static void join_clocks(Clocks &to, const Clocks &from)
+void chk_join(Clocks &to, const Clocks &from)
 {
     if (to.vc.size() < from.vc.size())
         to.vc.resize(from.vc.size());
@@ -21,27 +21,37 @@ static void join_clocks(Clocks &to, const Clocks &from)
         if (o.second > x)
             x = o.second;
     }
+    for (auto &p : from.phases) {
+        auto &mine = to.phases[p.first];
+        if (!mine || mine->number < p.second->number)
+            mine = p.second;
+    }
 }
 void chk_acquire(const void *p)
 {
     auto it = sync_vars.find(p);
     if (!cur || it == sync_vars.end())
         return;
-    ThreadImpl *t = self();
-    if (!t->acq)
-        t->acq = new Clocks;
-    join_clocks(*t->acq, it->second);
+    chk_give(self(), it->second);
 }
 void chk_release(const void *p)
 {
-    if (!cur)
-        return;
+    if (cur)
+        chk_take(sync_vars[p]);
+}
+void chk_give(ThreadImpl *t, const Clocks &from)
+{
+    if (!t->acq)
+        t->acq = new Clocks;
+    chk_join(*t->acq, from);
+}
+void chk_take(Clocks &c)
+{
     ThreadImpl *t = self();
     BlockImpl *b = blk();
-    Clocks &c = sync_vars[p];
-    join_clocks(c, b->acq);
+    chk_join(c, b->acq);
     if (t->acq)
-        join_clocks(c, *t->acq);
+        chk_join(c, *t->acq);
     if (c.vc.size() < grid->nblocks)
         c.vc.resize(grid->nblocks);
     if (b->last_sync > c.vc[b->num])
@@ -52,7 +62,7 @@ void chk_block_barrier(BlockImpl *b)
 {
     for (unsigned i = 0; i < grid->nthreads; i++)
         if (b->th[i].acq) {
-            join_clocks(b->acq, *b->th[i].acq);
+            chk_join(b->acq, *b->th[i].acq);
             delete b->th[i].acq;
             b->th[i].acq = nullptr;
         }
@@ -63,8 +73,8 @@ void chk_warp_barrier(BlockImpl *b, const Warp &w, unsigned lanes)
     Clocks all;
     for (unsigned l = 0; l < 32; l++)
         if (lanes >> l & 1 && b->th[w.base + l].acq)
-            join_clocks(all, *b->th[w.base + l].acq);
-    if (all.vc.empty() && all.own.empty())
+            chk_join(all, *b->th[w.base + l].acq);
+    if (all.vc.empty() && all.own.empty() && all.phases.empty())
         return;
     for (unsigned l = 0; l < 32; l++)
         if (lanes >> l & 1) {
@@ -73,6 +83,25 @@ void chk_warp_barrier(BlockImpl *b, const Warp &w, unsigned lanes)
                 t.acq = new Clocks;
             *t.acq = all;
         }
+}
+
+// ---- clusters. A barrier's phase is one object for all who know it: when each thread of the cluster arrived.
+void chk_cluster_arrive(Cluster &c)
+{
+    const ThreadImpl *t = self();
+    c.at[t->gid % c.at.size()] = ++sync_clock;
+    if (t->acq)
+        chk_join(c.acquired, *t->acq);
+    chk_join(c.acquired, blk()->acq);
+}
+void chk_cluster_done(Cluster &c)
+{
+    c.done = c.acquired;
+    c.done.phases[c.number] = std::make_shared<Phase>(Phase{++sync_clock, c.at});
+}
+void chk_cluster_wait(const Cluster &c)
+{
+    chk_give(self(), c.done);
 }
 
 // ---- operations
@@ -127,32 +156,65 @@ static bool operations_ordered(uint32_t st)
     const Order &now = started.back().order;
     return o->order.stream < now.vc.size() && now.vc[o->order.stream] >= o->order.seq;
 }
+// What a thread knows to be done before its next access: its own up to a clock, and what barriers and acquiring told it.
+struct Known {
+    uint32_t own, block_sync, warp_sync, grid_sync;
+    const Clocks *acquired[2];
+};
+struct Fence : Known {
+    Clocks copies[2];
+};
+static Known known_to(const ThreadImpl *t, const BlockImpl *b)
+{
+    return {~0u, b->last_sync, t->warp->last_sync, grid->last_sync, {t->acq, &b->acq}};
+}
+void chk_fence()
+{
+    ThreadImpl *t = self();
+    if (!t->fence)
+        t->fence = new Fence;
+    static_cast<Known &>(*t->fence) = known_to(t, blk());
+    t->fence->own = ++sync_clock;
+    for (int i = 0; i < 2; i++) {
+        t->fence->copies[i] = t->fence->acquired[i] ? *t->fence->acquired[i] : Clocks();
+        t->fence->acquired[i] = &t->fence->copies[i];
+    }
+}
+static bool told(const Clocks &c, uint32_t tid, uint32_t block, uint32_t st)
+{
+    if (block < c.vc.size() && st < c.vc[block])
+        return true;
+    auto one = c.own.find(tid);
+    if (one != c.own.end() && st < one->second)
+        return true;
+    auto phase = c.phases.empty() ? c.phases.end() : c.phases.find(block / grid->cluster);
+    return phase != c.phases.end() && st < phase->second->at[tid % phase->second->at.size()];
+}
+static bool known_before(const Known &k, uint32_t tid, uint32_t st)
+{
+    const ThreadImpl *t = self();
+    if (st < k.grid_sync || (tid == t->gid && st < k.own))
+        return true;
+    uint32_t block = tid / grid->nthreads;
+    if (block == blk()->num && (st < k.block_sync || (tid % grid->nthreads / 32 == t->rank / 32 && st < k.warp_sync)))
+        return true;
+    for (const Clocks *c : k.acquired)
+        if (c && told(*c, tid, block, st))
+            return true;
+    return false;
+}
 bool ordered(uint32_t tid, uint32_t st)
 {
     if (!same_operation(st))
         return operations_ordered(st);
     if (tid == HOST || !grid || st < grid->start)
         return true;
-    ThreadImpl *t = self();
-    BlockImpl *b = blk();
-    if (tid == t->gid || st < grid->last_sync)
-        return true;
-    uint32_t ob = tid / grid->nthreads;
-    if (ob == b->num) {
-        if (st < b->last_sync)
-            return true;
-        if (tid % grid->nthreads / 32 == t->rank / 32 && st < t->warp->last_sync)
-            return true;
-    }
-    for (const Clocks *c : {static_cast<const Clocks *>(t->acq), static_cast<const Clocks *>(&b->acq)}) {
-        if (!c)
-            continue;
-        if (ob < c->vc.size() && st < c->vc[ob])
-            return true;
-        auto it = c->own.find(tid);
-        if (it != c->own.end() && st < it->second)
-            return true;
-    }
-    return false;
+    return known_before(known_to(self(), blk()), tid, st);
+}
+bool fenced(uint32_t tid, uint32_t st)
+{
+    const ThreadImpl *t = self();
+    return tid == HOST || (tid & ASYNC) || !same_operation(st) || st < grid->start ||
+           (t->fence && known_before(*t->fence, tid, st));
 }
 } // namespace cusim

@@ -37,6 +37,7 @@ static const struct {
     ERROR(cudaErrorStreamCaptureImplicit,
           "operation would make the legacy stream depend on a capturing blocking stream"),
     ERROR(cudaErrorCapturedEvent, "operation not permitted on an event last recorded in a capturing stream"),
+    ERROR(cudaErrorInvalidClusterSize, "invalid cluster size"),
     ERROR(cudaErrorUnknown, "unknown error"),
 };
 const char *cudaGetErrorName(cudaError_t error)

@@ -7,6 +7,7 @@
 #include "../include/cusim_control.h"
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -36,8 +37,8 @@ struct Settings {
 #else
         64 << 10;
 #endif
-    int sms = 8, devices = 1, max_errors = 10;
-    unsigned preempt = 0; // checker: one access in so many gives way to another thread
+    int sms = 8, major = 9, devices = 1, max_errors = 10; // major: of the compute capability
+    unsigned preempt = 0;                                 // checker: one access in so many gives way to another thread
     size_t memory = size_t(8) << 30;
     Settings();
 };
@@ -66,16 +67,22 @@ void fiber_main_stack();
 [[noreturn]] void fiber_main();
 
 // ---- threads.cpp, barriers.cpp
-struct Clocks { // per block, and per single thread
+struct Phase { // of a cluster's barrier: the sync clock when each thread arrived
+    uint32_t number;
+    std::vector<uint32_t> at;
+};
+struct Clocks { // per block, per single thread, and per cluster
     std::vector<uint32_t> vc;
     std::map<uint32_t, uint32_t> own;
+    std::map<unsigned, std::shared_ptr<const Phase>> phases;
 };
 struct CpAsync {
     void *dst;
     const void *src;
     size_t n, src_n;
 };
-enum State : unsigned char { S_READY, S_BLOCK, S_NAMED, S_WARP, S_GRID, S_DONE };
+enum State : unsigned char { S_READY, S_BLOCK, S_NAMED, S_WARP, S_GRID, S_CLUSTER, S_MBARRIER, S_DONE };
+struct Fence; // check_order.cpp: what a thread knew at its last fence.proxy.async
 struct ThreadImpl : Thread {
     Fiber *fiber;
     State state;
@@ -83,7 +90,10 @@ struct ThreadImpl : Thread {
     const char *wfile, *wop;
     std::vector<std::vector<CpAsync>> *cp; // groups; the last one is open
     Clocks *acq;                           // what this thread acquired since its last block barrier (checker)
-    uint32_t gid;                          // block number * threads per block + rank
+    Fence *fence;
+    bool arrived; // at the cluster's barrier, and has not waited
+    uint64_t arrived_phase;
+    uint32_t gid; // block number * threads per block + rank
 };
 struct WarpMeet {
     unsigned mask, arrived, size;
@@ -103,13 +113,25 @@ struct Warp {
 struct SharedVar {
     const void *tag;
     void *p;
-    size_t size;
+    size_t size, align;
+    const char *name;
 };
 struct NamedBar {
     int need, arrived;
     std::vector<ThreadImpl *> wait;
 };
+struct Cluster {
+    unsigned number;
+    std::vector<struct BlockImpl *> blocks; // by rank
+    unsigned alive, missing, left;          // threads: not ended; not arrived; blocks that have not ended
+    uint64_t phase;
+    std::vector<ThreadImpl *> waiting;
+    std::vector<uint32_t> at; // checker, as are the next two
+    Clocks acquired;          // by those that arrived
+    Clocks done;              // what this phase's barrier passes on
+};
 struct BlockImpl : Block {
+    Cluster *cluster; // NULL: the grid has none
     unsigned num, alive, arrived;
     int acc;
     BlockOp op;
@@ -126,7 +148,7 @@ struct BlockImpl : Block {
 struct GridImpl : Grid {
     const char *name;
     size_t smem, nblocks, next;
-    unsigned nthreads;
+    unsigned nthreads, cluster;
     bool coop;
     void (*thunk)(void *);
     void *args;
@@ -150,9 +172,20 @@ void push(ThreadImpl *t);
 void wait();
 void wait(State s, const char *op, const char *file, int line);
 void wake(ThreadImpl *t);
+void something_happened(); // that a thread which polls may wait for
+void cluster_init(Cluster &c, size_t number, std::vector<BlockImpl *> blocks);
+void leave_cluster(ThreadImpl *t);
 void block_release(BlockImpl *b);
 void warp_check(BlockImpl *b, Warp &w);
 void run_grid(GridImpl *g);
+void *place_in(BlockImpl *peer, const void *p,
+               size_t n); // where the other block has what is at p in this one's shared memory
+[[noreturn]] void deadlock();
+
+// ---- bulk.cpp
+bool bulk_deliver();                                     // one bulk copy reaches one block; false: none is on its way
+void bulk_block_ends(BlockImpl *b);                      // its barriers are gone; fails where something is yet to come
+void bulk_print_waiting();                               // what barriers wait for
 static const size_t SMEM_MAX = 232448, SMEM_SM = 233472; // of one block, of one multiprocessor
 
 // ---- memory.cpp
@@ -209,6 +242,16 @@ void chk_acquire(const void *p);
 void chk_release(const void *p);
 void chk_block_barrier(BlockImpl *b);
 void chk_warp_barrier(BlockImpl *b, const Warp &w, unsigned lanes);
+void chk_cluster_arrive(Cluster &c);
+void chk_cluster_done(Cluster &c);
+void chk_cluster_wait(const Cluster &c);
+void chk_join(Clocks &to, const Clocks &from);
+void chk_take(Clocks &to);                        // all that the current thread did and knows
+void chk_give(ThreadImpl *t, const Clocks &from); // and now t does
+void chk_fence();
+// A bulk copy of the current thread on its way to the block of that rank; chk_bulk_came when it is there.
+void chk_bulk(void *to, const void *from, size_t n, unsigned rank, const void *pc);
+void chk_bulk_came(Clocks &to, uint32_t gid, unsigned rank);
 void chk_internal(const void *lo, const void *hi); // simulator memory: not checked
 void chk_op_begin(const char *name, const Order &order);
 void chk_settled(); // the host waited for everything
@@ -232,6 +275,33 @@ inline void chk_block_barrier(BlockImpl *)
 {
 }
 inline void chk_warp_barrier(BlockImpl *, const Warp &, unsigned)
+{
+}
+inline void chk_cluster_arrive(Cluster &)
+{
+}
+inline void chk_cluster_done(Cluster &)
+{
+}
+inline void chk_cluster_wait(const Cluster &)
+{
+}
+inline void chk_join(Clocks &, const Clocks &)
+{
+}
+inline void chk_take(Clocks &)
+{
+}
+inline void chk_give(ThreadImpl *, const Clocks &)
+{
+}
+inline void chk_fence()
+{
+}
+inline void chk_bulk(void *, const void *, size_t, unsigned, const void *)
+{
+}
+inline void chk_bulk_came(Clocks &, uint32_t, unsigned)
 {
 }
 inline void chk_internal(const void *, const void *)

@@ -88,7 +88,20 @@ static void run_kernel(const char *name, const std::function<void()> &run)
 // ---- launches
 static std::map<const void *, int> &smem_optin = *new std::map<const void *, int>;
 
-cudaError_t check_launch(const void *fn, dim3 g, dim3 b, size_t smem, bool coop, size_t argbytes)
+// What a cluster may be; its blocks are neighbours along x.
+static cudaError_t check_cluster(const void *fn, dim3 g, size_t n, size_t smem, unsigned cluster)
+{
+    int fit = 0;
+    if (cluster == 1)
+        return cudaSuccess;
+    if (settings().major < 9)
+        return cudaErrorNotSupported;
+    if (cluster > 8 || cluster == 0 || g.x % cluster)
+        return cudaErrorInvalidClusterSize;
+    max_clusters(&fit, fn, static_cast<int>(n), smem, cluster);
+    return fit > 0 ? cudaSuccess : cudaErrorLaunchOutOfResources;
+}
+cudaError_t check_launch(const void *fn, dim3 g, dim3 b, size_t smem, How how, size_t argbytes)
 {
     cudaError_t e = enter("launch");
     if (e != cudaSuccess)
@@ -99,15 +112,25 @@ cudaError_t check_launch(const void *fn, dim3 g, dim3 b, size_t smem, bool coop,
         e = cudaErrorInvalidConfiguration;
     else if (argbytes > 32764 || smem > most)
         e = cudaErrorInvalidValue;
-    else if (coop) {
-        int per = 0;
-        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per, fn, static_cast<int>(n), smem);
-        if (nb > static_cast<size_t>(per) * static_cast<size_t>(settings().sms))
+    else
+        e = check_cluster(fn, g, n, smem, how.cluster);
+    if (e == cudaSuccess && how.coop) {
+        int fit = 0;
+        max_clusters(&fit, fn, static_cast<int>(n), smem, how.cluster);
+        if (nb > static_cast<size_t>(fit) * how.cluster)
             e = cudaErrorCooperativeLaunchTooLarge;
     }
     return error(e);
 }
-cudaError_t launch(const char *name, dim3 g, dim3 b, size_t smem, cudaStream_t s, bool coop, size_t argbytes,
+// Where a GPU has its multiprocessors in groups, and a cluster within one of them, here they are one group.
+cudaError_t max_clusters(int *n, const void *fn, int threads, size_t smem, unsigned cluster)
+{
+    int per = 0;
+    cudaError_t e = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per, fn, threads, smem);
+    *n = e == cudaSuccess ? per * settings().sms / static_cast<int>(cluster) : 0;
+    return e;
+}
+cudaError_t launch(const char *name, dim3 g, dim3 b, size_t smem, cudaStream_t s, How how, size_t argbytes,
                    void (*thunk)(void *), void (*del)(void *), void *args)
 {
     std::shared_ptr<void> keep(args, del); // as long as a graph names them
@@ -117,7 +140,8 @@ cudaError_t launch(const char *name, dim3 g, dim3 b, size_t smem, cudaStream_t s
         grid_now.bdim = b;
         grid_now.name = name;
         grid_now.smem = smem;
-        grid_now.coop = coop;
+        grid_now.coop = how.coop;
+        grid_now.cluster = how.cluster;
         grid_now.thunk = thunk;
         grid_now.args = keep.get();
         grid_now.argbytes = argbytes;
@@ -248,7 +272,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
     p->maxThreadsDim[2] = 64;
     p->maxGridSize[0] = 0x7fffffff;
     p->maxGridSize[1] = p->maxGridSize[2] = 65535;
-    p->major = 9;
+    p->major = settings().major;
     p->multiProcessorCount = settings().sms;
     p->concurrentKernels = p->asyncEngineCount = p->unifiedAddressing = p->cooperativeLaunch = 1;
     p->memoryBusWidth = 64;
@@ -271,13 +295,16 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
                                 {cudaDevAttrGlobalMemoryBusWidth, 64},
                                 {cudaDevAttrL2CacheSize, 1 << 20},
                                 {cudaDevAttrMaxThreadsPerMultiProcessor, 2048},
-                                {cudaDevAttrComputeCapabilityMajor, 9},
                                 {cudaDevAttrComputeCapabilityMinor, 0},
                                 {cudaDevAttrMaxSharedMemoryPerMultiprocessor, SMEM_SM},
                                 {cudaDevAttrCooperativeLaunch, 1},
                                 {cudaDevAttrMaxSharedMemoryPerBlockOptin, SMEM_MAX}};
     if (attribute == cudaDevAttrMultiProcessorCount)
         *value = settings().sms;
+    else if (attribute == cudaDevAttrComputeCapabilityMajor)
+        *value = settings().major;
+    else if (attribute == cudaDevAttrClusterLaunch)
+        *value = settings().major >= 9;
     else if (fixed.count(attribute))
         *value = fixed.at(attribute);
     else

@@ -38,6 +38,7 @@ Settings::Settings()
     async_streams = number("CUSIM_ASYNC", async_streams) != 0;
     stack_size = number("CUSIM_STACK", stack_size);
     sms = static_cast<int>(number("CUSIM_SMS", static_cast<size_t>(sms)));
+    major = static_cast<int>(number("CUSIM_COMPUTE", static_cast<size_t>(major)));
     memory = number("CUSIM_MEMORY", memory);
     preempt = static_cast<unsigned>(number("CUSIM_PREEMPT", 0));
     max_errors = static_cast<int>(number("CUSIM_MAX_ERRORS", static_cast<size_t>(max_errors)));

@@ -6,15 +6,33 @@
 namespace cusim
 {
 // ---------------------------------------------------------------- shared memory and cp.async
-void *shared_static(const void *tag, size_t size, size_t align, const char *name)
+static void *shared_of(BlockImpl *b, const void *tag, size_t size, size_t align, const char *name)
 {
-    BlockImpl *b = blk();
     for (auto &s : b->shared)
         if (s.tag == tag)
             return s.p;
     void *p = dev_alloc(size, align < 16 ? 16 : align, name, static_cast<int>(b->num));
-    b->shared.push_back({tag, p, size});
+    b->shared.push_back({tag, p, size, align, name});
     return p;
+}
+void *shared_static(const void *tag, size_t size, size_t align, const char *name)
+{
+    return shared_of(blk(), tag, size, align, name);
+}
+void *place_in(BlockImpl *peer, const void *p, size_t n)
+{
+    const char *at = static_cast<const char *>(p);
+    BlockImpl *b = blk();
+    const char *dyn = static_cast<char *>(b->dyn);
+    if (dyn && at >= dyn && at + n <= dyn + grid->smem)
+        return static_cast<char *>(peer->dyn) + (at - dyn);
+    for (size_t i = 0; i < b->shared.size(); i++) {
+        const SharedVar s = b->shared[i];
+        const char *base = static_cast<char *>(s.p);
+        if (at >= base && at + n <= base + s.size)
+            return static_cast<char *>(shared_of(peer, s.tag, s.size, s.align, s.name)) + (at - base);
+    }
+    fail("%zu bytes at %p are not, or not all, in the block's own shared memory", n, p);
 }
 void *shared_dynamic(size_t)
 {

@@ -48,11 +48,11 @@ static void set_cur(ThreadImpl *t)
 }
 static const char *state_name(State s)
 {
-    static const char *n[] = {"ready",        "at __syncthreads", "at a named barrier", "at a warp operation",
-                              "at grid.sync", "finished"};
+    static const char *n[] = {"ready",        "at __syncthreads",         "at a named barrier", "at a warp operation",
+                              "at grid.sync", "at the cluster's barrier", "at an mbarrier",     "finished"};
     return n[s];
 }
-[[noreturn]] static void deadlock()
+[[noreturn]] void deadlock()
 {
     fprintf(stderr, "cusim: error: deadlock in kernel %s\n", grid->name);
     int shown = 0;
@@ -71,13 +71,21 @@ static const char *state_name(State s)
         if (++shown == 8)
             break;
     }
+    bulk_print_waiting();
     abort();
 }
-static void block_init(BlockImpl *b, size_t num);
+// The next one, or the first that a copy wakes.
+static ThreadImpl *pick_or_copy()
+{
+    ThreadImpl *t = pick();
+    while (!t && bulk_deliver())
+        t = pick();
+    return t;
+}
 // The current thread cannot go on (or gives way): run another one; returns when it is picked again.
 void wait()
 {
-    ThreadImpl *me = self(), *next = pick();
+    ThreadImpl *me = self(), *next = pick_or_copy();
     if (!next)
         deadlock();
     if (next == me)
@@ -100,19 +108,50 @@ void wait(State s, const char *op, const char *file, int line)
     t->wline = line;
     wait();
 }
+static uint64_t idle; // times that a thread gave way since anything happened that another may wait for
 void wake(ThreadImpl *t)
 {
+    idle = 0;
     t->state = S_READY;
     push(t);
 }
+void something_happened()
+{
+    idle = 0;
+}
+// Threads that poll never end by themselves: a thousand rounds without news, and what others wait for will not come.
+static void look_for_a_deadlock()
+{
+    if (++idle < 1000 * (rtail - rhead + 1))
+        return;
+    idle = 0;
+    for (BlockImpl *b : grid->blocks)
+        for (unsigned i = 0; i < grid->nthreads; i++)
+            if (b->th[i].state == S_MBARRIER || b->th[i].state == S_CLUSTER)
+                deadlock();
+}
 void yield()
 {
+    if (cur && grid->cluster > 1 && (rnd() & 3) == 0)
+        bulk_deliver();
     if (cur && rhead != rtail) {
+        if (grid->cluster > 1)
+            look_for_a_deadlock();
         push(self());
         wait();
     }
 }
 
+static void block_init(BlockImpl *b, size_t num);
+static void next_cluster(Cluster *c)
+{
+    if (--c->left == 0 && grid->next < grid->nblocks) {
+        const std::vector<BlockImpl *> blocks(c->blocks);
+        cluster_init(*c, grid->next / grid->cluster, blocks);
+        for (BlockImpl *b : blocks)
+            block_init(b, grid->next++);
+    }
+}
 static void thread_done()
 {
     ThreadImpl *t = self();
@@ -123,7 +162,10 @@ static void thread_done()
     w.exited |= 1u << t->lane;
     if (!w.meets.empty())
         warp_check(b, w);
+    if (b->cluster)
+        leave_cluster(t);
     if (--b->alive == 0) {
+        bulk_block_ends(b);
         for (auto &s : b->shared)
             dev_free(s.p);
         b->shared.clear();
@@ -132,7 +174,9 @@ static void thread_done()
             b->dyn = nullptr;
         }
         grid->done_blocks++;
-        if (grid->next < grid->nblocks)
+        if (b->cluster)
+            next_cluster(b->cluster);
+        else if (grid->next < grid->nblocks)
             block_init(b, grid->next++);
     } else if (b->arrived && b->arrived == b->alive) {
         if (settings().strict)
@@ -151,7 +195,7 @@ void fiber_main()
             set_cur(t);
             grid->thunk(grid->args);
             thread_done();
-            ThreadImpl *next = pick();
+            ThreadImpl *next = pick_or_copy();
             if (next && !next->fiber) {
                 t = next;
                 continue;
@@ -207,6 +251,9 @@ static void block_init(BlockImpl *b, size_t num)
         t.wfile = nullptr;
         t.wop = nullptr;
         t.gid = static_cast<uint32_t>(num) * n + i;
+        t.arrived = false;
+        delete t.acq;
+        t.acq = nullptr;
         if (t.cp)
             t.cp->clear();
         push(&t);
@@ -252,15 +299,22 @@ void run_grid(GridImpl *g)
     grid = g;
     gridDim = g->gdim;
     blockDim = g->bdim;
-    size_t live = g->coop ? g->nblocks : std::min(settings().resident, g->nblocks);
+    size_t live =
+        g->coop ? g->nblocks : std::min(std::max<size_t>(settings().resident / g->cluster, 1) * g->cluster, g->nblocks);
     if (capacity < g->nthreads) {
         free_blocks();
         capacity = capacity ? 1024 : std::max<size_t>(g->nthreads, 256);
     }
     while (blocks.size() < live)
         blocks.push_back(block_new());
+    g->blocks.assign(blocks.begin(), blocks.begin() + static_cast<long>(live));
+    std::vector<Cluster> clusters(g->cluster > 1 ? live / g->cluster : 0);
+    for (size_t i = 0; i < clusters.size(); i++)
+        cluster_init(clusters[i], i,
+                     {g->blocks.begin() + static_cast<long>(i * g->cluster),
+                      g->blocks.begin() + static_cast<long>((i + 1) * g->cluster)});
     for (size_t i = 0; i < live; i++) {
-        g->blocks.push_back(blocks[i]);
+        blocks[i]->cluster = clusters.empty() ? nullptr : &clusters[i / g->cluster];
         block_init(blocks[i], g->next++);
     }
     Fiber *f = fiber_take();
