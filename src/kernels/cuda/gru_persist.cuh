@@ -427,7 +427,8 @@ template <class Pass, void (*KERNEL)(Pass)> cudaError_t launch_kernel(const Pass
     const cudaError_t e = cudaFuncSetAttribute(KERNEL, cudaFuncAttributeMaxDynamicSharedMemorySize, p.plan.shared);
     if (e != cudaSuccess)
         return e;
-    return gpu_launch(Pass::NAME, dim3(p.plan.slices, p.plan.groups), THREADS, p.plan.shared, stream, true, KERNEL, p);
+    return gpu_launch(Pass::NAME, dim3(p.plan.slices, p.plan.groups), THREADS, p.plan.shared, stream, true, 1, KERNEL,
+                      p);
 }
 template <class Pass>
 cudaError_t launch(const Kernel<Pass> &kernel, Pass &p, crnn_persist_direction direction, cudaStream_t stream)
