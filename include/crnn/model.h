@@ -52,6 +52,8 @@ void crnn_model_free(crnn_model *model);
 const crnn_model_config *crnn_model_configuration(const crnn_model *model);
 const crnn_device_info *crnn_model_device(const crnn_model *model);
 int64_t crnn_model_memory(const crnn_model *model); /* bytes it allocated */
+/* How its recurrent layers are computed. A run records the name: another way gives other bits. */
+const crnn_rnn_choice *crnn_model_rnn_choice(const crnn_model *model);
 
 /* What is read or written by name: the weights, their gradients (of the last step), Adam's moments. */
 typedef enum { CRNN_WEIGHTS, CRNN_GRADIENTS, CRNN_ADAM_M, CRNN_ADAM_V } crnn_role;

@@ -115,6 +115,9 @@ typedef struct {
     void (*embed_backward)(crnn_backend *be, float *dtable /* [V,E] */, const float *dy /* [n,E] */,
                            const uint16_t *tokens /* [n] */, int64_t n, int32_t V, int32_t E);
 
+    /* Settles in which way the layers of a model [count] will be computed, and says so; once, before the first gru_new. */
+    void (*gru_choose)(crnn_backend *be, crnn_rnn_choice *choice, const crnn_gru_shape *shapes, int32_t count);
+
     /* One GRU layer, Keras reset_after (docs/MODEL.md):
      *   z = s(x Kz + b0z + h Rz + b1z)   r = s(x Kr + b0r + h Rr + b1r)
      *   n = tanh(x Kh + b0h + r * (h Rh + b1h))   h' = z * h + (1 - z) * n

@@ -15,6 +15,7 @@ enum { STEPS = 60, CURVE = 200 };
 
 static program_run run;
 static char *dir;
+static bool simulated;
 
 static int begin(void **state)
 {
@@ -28,6 +29,9 @@ static int begin(void **state)
     json_t *json = json_of(run);
     json_t *cuda = json_array_get(json_object_get(json, "devices"), 1);
     bool usable = json_is_true(json_object_get(cuda, "usable"));
+    const char *name = json_string_value(json_object_get(cuda, "name"));
+    simulated = name && strstr(name, "Simulated");
+    setenv("XDG_CACHE_HOME", scratch_path(dir, "cache"), 1); /* what is measured is this test's own */
     if (!usable)
         printf("no GPU here: %s\n", json_string_value(json_object_get(cuda, "why")));
     json_decref(json);
@@ -197,6 +201,152 @@ static void every_way_and_precision_trains(void **state)
     assert_refused(run, 2, "persist");
 }
 
+/* --- which way computes the recurrent layers -------------------------------------------------------------------------- */
+
+#define SHAPE "--units", "16", "--embedding", "8", "--batch", "8", "--length", "5"
+#define TRAIN_SHAPE "train", "a.txt", SHAPE, "--device", "cuda", "--checkpoint-steps", "10", "--keep", "all"
+
+/* Makes one way the fastest in every table that is kept. */
+static void prefer(const char *way)
+{
+    assert_int_equal(
+        scratch_shell(dir,
+                      "for table in cache/crnn-gpu/rnn-*.json; do "
+                      "awk -v way='\"%s\"' '/\"name\":/ { ours = index($0, way) } /_seconds\":/ "
+                      "{ sub(/: .*/, ours ? \": 1e-9,\" : \": 1,\") } { print }' $table >new && mv new $table; done",
+                      way),
+        0);
+}
+
+/* The way that the run's config.json and its newest checkpoint record. */
+static void assert_recorded(const char *out, const char *way)
+{
+    assert_int_equal(scratch_shell(dir,
+                                   "grep -q '\"rnn-algo\": \"%s\"' %s/config.json && "
+                                   "ls %s/checkpoints/* | tail -1 | xargs grep -aq 'rnn-algo[^a-z]*%s\\\\*\"'",
+                                   way, out, out, way),
+                     0);
+}
+
+static void assert_same_bits(const char *one, const char *other)
+{
+    assert_int_equal(scratch_shell(dir,
+                                   "cut -d, -f1-4 %s/history.jsonl >h1; cut -d, -f1-4 %s/history.jsonl >h2; cmp h1 h2",
+                                   one, other),
+                     0);
+}
+
+static void the_fastest_way_is_measured_once_and_recorded(void **state)
+{
+    (void)state;
+    program_do(&run, dir, TRAIN_SHAPE, "--out", "measured", "--max-steps", "3");
+    assert_done(run);
+    assert_holds(run.err, "the fastest way as measured now: ");
+    program_do(&run, dir, TRAIN_SHAPE, "--out", "earlier", "--max-steps", "3");
+    assert_done(run);
+    assert_holds(run.err, "the fastest way as measured earlier: ");
+    static const char *const ways[] = {"loop", "persist", "cudnn"};
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        prefer(ways[i]);
+        program_do(&run, dir, TRAIN_SHAPE, "--out", ways[i], "--max-steps", "3");
+        assert_done(run);
+        char said[100];
+        snprintf(said, sizeof said, "recurrent layers by %s, the fastest way as measured earlier: 0.000 ms a step",
+                 ways[i]);
+        assert_holds(run.err, said);
+        assert_recorded(ways[i], ways[i]);
+    }
+}
+
+static void a_run_goes_on_as_it_was_computed_whatever_is_measured_since(void **state)
+{
+    (void)state;
+    program_do(&run, dir, TRAIN_SHAPE, "--out", "whole", "--max-steps", "20", "--rnn-algo", "loop");
+    assert_done(run);
+    assert_holds(run.err, "recurrent layers by loop, as asked for");
+    prefer("loop");
+    program_do(&run, dir, TRAIN_SHAPE, "--out", "halves", "--max-steps", "10");
+    assert_done(run);
+    prefer("cudnn");
+    program_do(&run, dir, "train", "--resume", "halves", "--max-steps", "20");
+    assert_done(run);
+    assert_holds(run.err, "recurrent layers by loop, as the run has it");
+    assert_recorded("halves", "loop");
+    assert_same_bits("whole", "halves");
+    program_do(&run, dir, "verify", "--replay", "10", "halves");
+    assert_done(run);
+    assert_holds(run.out, "the same bits");
+}
+
+static void another_way_may_be_asked_for_when_a_run_goes_on(void **state)
+{
+    (void)state;
+    prefer("loop");
+    program_do(&run, dir, TRAIN_SHAPE, "--out", "changed", "--max-steps", "10");
+    assert_done(run);
+    program_do(&run, dir, "train", "--resume", "changed", "--max-steps", "20", "--rnn-algo", "cudnn");
+    assert_done(run);
+    assert_holds(run.err, "recurrent layers by cudnn, as asked for");
+    assert_recorded("changed", "cudnn");
+    program_do(&run, dir, "train", "--resume", "changed", "--max-steps", "30", "--rnn-algo", "auto");
+    assert_done(run);
+    assert_recorded("changed", "loop");
+}
+
+static void on_the_cpu_a_run_of_a_gpu_goes_on_with_the_cpus_own_way(void **state)
+{
+    (void)state;
+    program_do(&run, dir, TRAIN_SHAPE, "--out", "moved", "--max-steps", "10", "--rnn-algo", "loop");
+    assert_done(run);
+    program_do(&run, dir, "train", "--resume", "moved", "--max-steps", "20", "--device", "cpu");
+    assert_done(run);
+    assert_holds(run.err, "note: the run was computed on a GPU (--rnn-algo loop); on the CPU it goes on to other bits");
+    assert_recorded("moved", "auto");
+}
+
+static void a_way_that_is_not_to_be_had_any_more_is_told(void **state)
+{
+    (void)state;
+    if (!simulated)
+        skip(); /* a GPU keeps what it can do */
+    program_do(&run, dir, TRAIN_SHAPE, "--out", "gone", "--max-steps", "10", "--rnn-algo", "cudnn-persist-static");
+    assert_done(run);
+    setenv("CUSIM_RNN_ALGOS", "1", 1); /* the standard one */
+    program_do(&run, dir, "train", "--resume", "gone", "--max-steps", "20");
+    unsetenv("CUSIM_RNN_ALGOS");
+    assert_refused(run, 2, "the run goes on with --rnn-algo cudnn-persist-static, which cannot be had here");
+    assert_holds(run.err, "--rnn-algo auto takes another way, to other bits");
+}
+
+static void the_bench_prints_what_was_tried(void **state)
+{
+    (void)state;
+    static const char *const ways[] = {
+        "cudnn", "cudnn-persist-static", "cudnn-persist-dynamic", "cudnn-persist-small", "loop", "persist"};
+    prefer("persist");
+    for (int again = 0; again < 2; again++) {
+        const char *more = again ? "--measure-again" : "--device=cuda";
+        program_do(&run, dir, "bench", SHAPE, "--vocab", "20", "--steps", "2", "--sample-length", "0", "--device",
+                   "cuda", more);
+        assert_done(run);
+        for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+            assert_holds(run.out, ways[i]);
+        assert_holds(run.out, "  chosen");
+        assert_holds(run.out, ", measured\n");
+    }
+    program_do(&run, dir, "bench", SHAPE, "--vocab", "20", "--steps", "2", "--sample-length", "0", "--device", "cuda",
+               "--json");
+    assert_done(run);
+    json_t *json = json_of(run), *rnn = json_object_get(json, "rnn");
+    assert_string_equal(json_string_value(json_object_get(rnn, "reason")), "remembered");
+    assert_int_equal(json_array_size(json_object_get(rnn, "candidates")), 6);
+    json_decref(json);
+    program_do(&run, dir, "bench", SHAPE, "--vocab", "20", "--steps", "2", "--sample-length", "0", "--device", "cuda",
+               "--rnn-algo", "loop");
+    assert_done(run);
+    assert_holds(run.out, "recurrent layers by loop, asked for\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -207,6 +357,12 @@ int main(void)
         cmocka_unit_test(both_devices_write_the_same_text),
         cmocka_unit_test(evaluation_and_bench_run_there_too),
         cmocka_unit_test(every_way_and_precision_trains),
+        cmocka_unit_test(the_fastest_way_is_measured_once_and_recorded),
+        cmocka_unit_test(a_run_goes_on_as_it_was_computed_whatever_is_measured_since),
+        cmocka_unit_test(another_way_may_be_asked_for_when_a_run_goes_on),
+        cmocka_unit_test(on_the_cpu_a_run_of_a_gpu_goes_on_with_the_cpus_own_way),
+        cmocka_unit_test(a_way_that_is_not_to_be_had_any_more_is_told),
+        cmocka_unit_test(the_bench_prints_what_was_tried),
     };
     return cmocka_run_group_tests(tests, begin, end) != 0;
 }

@@ -216,8 +216,7 @@ static void what_would_change_a_run_is_refused_by_name(void **state)
                                           "--out=other",
                                           "--precision=bf16",
                                           "--dry-run",
-                                          "--shuffle-buffer=3",
-                                          "--rnn-algo=own"};
+                                          "--shuffle-buffer=3"};
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         char name[40];
         snprintf(name, sizeof name, "%.*s cannot change", (int)strcspn(options[i], "="), options[i]);

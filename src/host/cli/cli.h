@@ -23,6 +23,11 @@ int cli_no_memory(const char *command);
 void cli_note(void *user, const char *sentence);
 /* Reads --device, --precision, --threads, --rnn-algo; says on standard error which device `auto` took. Returns -1, or an exit status. */
 int cli_device(const opt_set *set, crnn_device_config *config);
+/* Says on standard error in which way the recurrent layers are computed and why, where the device has several. recorded: by the run. */
+void cli_say_rnn_choice(const crnn_rnn_choice *choice, bool recorded);
+/* The table of what was tried, for a person and as JSON. */
+void cli_print_rnn_choice(const crnn_rnn_choice *choice);
+json_t *cli_rnn_choice_json(const crnn_rnn_choice *choice);
 /* Reads --encoding, --invalid. */
 crnn_text_options cli_text_options(const opt_set *set);
 /* Prints object on standard output, and frees it. */

@@ -18,6 +18,7 @@ static const opt_row rows[] = {
     {"steps", OPT_INT, "10", "N", 1, 1000000, "timings, each of as many steps as a run makes at once", "Measurement"},
     {"sample-length", OPT_INT, "500", "N", 0, 1e9, "characters written for the sampling rate; 0: none", NULL},
     {"texts", OPT_INT, "1", "N", 1, 65536, "measure also N texts that are written at once", NULL},
+    {"measure-again", OPT_FLAG, NULL, "", 0, 0, "auto on a GPU: measure the ways to compute a layer anew", NULL},
     {"json", OPT_FLAG, NULL, "", 0, 0, "one JSON object on standard output", "Output"},
     CLI_DEVICE_ROWS,
 };
@@ -251,6 +252,7 @@ static void print_table(const job *j)
     if (j->texts_rate > 0)
         printf("writing %-6d texts   %.0f characters a second\n", (int)opt_int(j->set, "texts"), j->texts_rate);
     printf("peak memory            %.1f MiB\n", (double)j->peak_bytes / 0x1p20);
+    cli_print_rnn_choice(crnn_model_rnn_choice(j->model));
 }
 
 static void print_json(const job *j)
@@ -275,6 +277,7 @@ static void print_json(const job *j)
                              crnn_version(), "libraries", d->versions, "ops", ops);
     json_object_set_new(json, "eval_seconds", json_real(j->eval_seconds));
     json_object_set_new(json, "steps_at_once", json_integer(j->at_once));
+    json_object_set_new(json, "rnn", cli_rnn_choice_json(crnn_model_rnn_choice(j->model)));
     if (j->texts_rate > 0) {
         json_object_set_new(json, "texts", json_integer(opt_int(j->set, "texts")));
         json_object_set_new(json, "texts_chars_per_second", json_real(j->texts_rate));
@@ -289,6 +292,7 @@ static int bench(job *j)
     int status = cli_device(s, &j->device);
     if (status >= 0)
         return status;
+    j->device.measure_again = opt_flag(s, "measure-again");
     j->config = (crnn_model_config){.sizes = {(int32_t)opt_int(s, "vocab"), (int32_t)opt_int(s, "embedding"),
                                               (int32_t)opt_int(s, "units"), (int32_t)opt_int(s, "layers"),
                                               opt_real(s, "dropout")},
@@ -297,6 +301,8 @@ static int bench(job *j)
                                     .training = true,
                                     .seed = 1};
     j->model = crnn_model_new(&j->config, &j->device, &err);
+    if (j->model && crnn_model_rnn_choice(j->model)->note[0])
+        cli_note(NULL, crnn_model_rnn_choice(j->model)->note);
     if (!j->model || time_steps(j, &err) != CRNN_OK)
         return cli_fail("bench", &err);
     if (time_sampling(j, &err) != CRNN_OK)

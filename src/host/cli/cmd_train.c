@@ -206,6 +206,7 @@ static int train(job *j)
         j->trainer = crnn_trainer_new(j->setup.out, j->setup.corpus, &j->setup.options, &hooks, &err);
     if (!j->trainer)
         return cli_fail("train", &err);
+    const bool recorded = j->setup.from && !opt_given(&j->setup.set, "rnn-algo");
     crnn_checkpoint_free(j->setup.from);
     j->setup.from = NULL;
     char path[CLI_PATH];
@@ -218,6 +219,7 @@ static int train(job *j)
         return EXIT_DONE;
     }
     fprintf(stderr, "training on %s, run in %s\n", crnn_model_device(crnn_trainer_model(j->trainer))->name, path);
+    cli_say_rnn_choice(crnn_model_rnn_choice(crnn_trainer_model(j->trainer)), recorded);
     say_memory(j);
     return finish(j, crnn_trainer_run(j->trainer, &err), &err);
 }

@@ -48,7 +48,7 @@ const int cli_setup_row_count = sizeof cli_setup_rows / sizeof *cli_setup_rows;
 
 static const char *const may_change[] = {"epochs",           "max-steps",        "device", "threads",
                                          "checkpoint-every", "checkpoint-steps", "keep",   "log-every",
-                                         "sample-every",     "resume",           "json"};
+                                         "sample-every",     "resume",           "json",   "rnn-algo"};
 
 typedef struct {
     const char *name, *value;
@@ -275,12 +275,25 @@ static int check_same_text(const cli_setup *s, const crnn_checkpoint *from)
     return EXIT_DATA;
 }
 
+/* The ways to compute a recurrent layer are a GPU's: where a run goes on with the CPU, it goes on with the CPU's own. */
+static void leave_way_of_gpu(cli_setup *s)
+{
+    opt_value *algo = opt_get(&s->set, "rnn-algo");
+    if (!s->stored || algo->given || s->device.kind != CRNN_DEVICE_CPU || strcmp(algo->text, "auto") == 0)
+        return;
+    fprintf(stderr, "note: the run was computed on a GPU (--rnn-algo %s); on the CPU it goes on to other bits\n",
+            algo->text);
+    s->device.rnn_algo = algo->text = "auto";
+}
+
 /* What both ways share, once set holds every option. */
 static int read_all(cli_setup *s, const crnn_checkpoint *from)
 {
     int status = check_keep(s);
     if (status < 0)
         status = cli_device(&s->set, &s->device);
+    if (status < 0)
+        leave_way_of_gpu(s);
     if (status < 0)
         status = make_options_json(s);
     if (status < 0)

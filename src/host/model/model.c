@@ -98,10 +98,13 @@ static void make_layers(crnn_model *model)
 {
     const crnn_model_config *c = &model->config;
     const crnn_model_sizes *s = &c->sizes;
+    crnn_gru_shape shapes[CRNN_MAX_LAYERS];
+    for (int l = 0; l < s->L; l++)
+        shapes[l] = (crnn_gru_shape){c->T, c->B, l ? s->H : s->E, s->H, l ? 0 : s->V, c->training};
+    model->be->ops->gru_choose(model->be, &model->rnn, shapes, s->L);
     model->embeddings = place(&model->floats, (int64_t)s->V * s->E);
     for (int l = 0; l < s->L; l++) {
-        crnn_gru_shape shape = {c->T, c->B, l ? s->H : s->E, s->H, l ? 0 : s->V, c->training};
-        model->gru[l] = model->be->ops->gru_new(model->be, &shape);
+        model->gru[l] = model->be->ops->gru_new(model->be, &shapes[l]);
         if (!model->gru[l])
             return; /* latched */
         model->layer[l] = place(&model->floats, model->be->ops->gru_params(model->gru[l]));
@@ -246,6 +249,11 @@ const crnn_device_info *crnn_model_device(const crnn_model *model)
 int64_t crnn_model_memory(const crnn_model *model)
 {
     return model->be->ops->memory(model->be);
+}
+
+const crnn_rnn_choice *crnn_model_rnn_choice(const crnn_model *model)
+{
+    return &model->rnn;
 }
 
 /* --- canonical tensors in and out ------------------------------------------------------------------------------------ */

@@ -31,6 +31,7 @@ struct crnn_model {
     crnn_model_config config;
     crnn_device_info device;
     crnn_backend *be;
+    crnn_rnn_choice rnn;
     crnn_gru *gru[CRNN_MAX_LAYERS];
 
     /* One arena a role, all of the same private layout: embeddings, each layer's block, dense kernel, dense bias. */

@@ -58,14 +58,26 @@ static crnn_status make_batches(crnn_trainer *t, crnn_error *err)
     return CRNN_OK;
 }
 
-static crnn_status make_model(crnn_trainer *t, crnn_error *err)
+/* A run that goes on computes its layers as it did; where this device cannot, what would change is for the user to decide. */
+static crnn_status explain_way(const char *rnn_algo, crnn_error *err)
+{
+    crnn_error why = *err;
+    if (!rnn_algo || strcmp(rnn_algo, "auto") == 0 || (why.status != CRNN_ERR_ARGUMENT && why.status != CRNN_ERR_FAULT))
+        return why.status;
+    return crnn_fail(err, why.status,
+                     "the run goes on with --rnn-algo %.30s, which cannot be had here: %.250s; --rnn-algo auto takes "
+                     "another way, to other bits from here on",
+                     rnn_algo, why.text);
+}
+
+static crnn_status make_model(crnn_trainer *t, bool resumed, crnn_error *err)
 {
     const crnn_train_options *o = &t->options;
     int32_t V = crnn_vocab_size(crnn_corpus_vocab(t->corpus));
     crnn_model_config config = {{V, o->E, o->H, o->L, o->dropout}, o->B, o->T, true, o->seed};
     t->model = crnn_model_new(&config, &o->device, err);
     if (!t->model)
-        return err->status;
+        return resumed ? explain_way(o->device.rnn_algo, err) : err->status;
     t->most = crnn_model_most_steps(t->model);
     t->starts = crnn_alloc((size_t)t->most * (size_t)o->B, sizeof *t->starts, "a queue of steps", err);
     t->updates = crnn_alloc((size_t)t->most, sizeof *t->updates, "a queue of steps", err);
@@ -77,7 +89,7 @@ static crnn_status make_model(crnn_trainer *t, crnn_error *err)
 
 /* What no run has before its first step. Needs no directory: what fails here leaves nothing behind. */
 static crnn_trainer *make(const crnn_corpus *corpus, const crnn_train_options *options, const crnn_train_hooks *hooks,
-                          crnn_error *err)
+                          bool resumed, crnn_error *err)
 {
     crnn_trainer *t = NULL;
     if (check_options(options, err) != CRNN_OK)
@@ -94,7 +106,7 @@ static crnn_trainer *make(const crnn_corpus *corpus, const crnn_train_options *o
     t->val_loss = (double)NAN;
     t->loss_last = t->best_val_loss = (double)INFINITY;
     t->val_step = t->best_step = t->saved_step = t->asked_step = -1;
-    if (make_batches(t, err) != CRNN_OK || make_model(t, err) != CRNN_OK) {
+    if (make_batches(t, err) != CRNN_OK || make_model(t, resumed, err) != CRNN_OK) {
         crnn_trainer_free(t);
         return NULL;
     }
@@ -120,13 +132,13 @@ static crnn_status make_saver(crnn_trainer *t, const char *json, crnn_error *err
     return snapshot->options ? CRNN_OK : crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for the options");
 }
 
-static char *options_text(const crnn_train_options *options, crnn_error *err)
+/* What is recorded as the options of the run. */
+static char *options_text(const crnn_trainer *t, crnn_error *err)
 {
-    if (!options->options_json)
-        return crnn_options_json(options, err);
-    char *text = strdup(options->options_json);
-    if (!text)
-        crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for the options");
+    char *own = t->options.options_json ? NULL : crnn_options_json(&t->options, err);
+    const char *given = own ? own : t->options.options_json;
+    char *text = given ? crnn_options_settled(given, crnn_model_rnn_choice(t->model)->name, err) : NULL;
+    free(own);
     return text;
 }
 
@@ -151,10 +163,10 @@ crnn_trainer *crnn_trainer_new(const char *out, const crnn_corpus *corpus, const
     crnn_error own; /* so that a status can be read back where the caller wants none */
     char *json = NULL;
     err = err ? err : &own;
-    crnn_trainer *t = make(corpus, options, hooks, err);
+    crnn_trainer *t = make(corpus, options, hooks, false, err);
     if (!t || read_initial_weights(t, err) != CRNN_OK || crnn_rundir_open(&t->dir, out, true, err) != CRNN_OK)
         goto fail;
-    json = options_text(options, err);
+    json = options_text(t, err);
     t->history = json ? crnn_history_new(t->dir.path, err) : NULL;
     if (!t->history || make_saver(t, json, err) != CRNN_OK)
         goto fail;
@@ -235,12 +247,12 @@ crnn_trainer *crnn_trainer_resume(const char *run, const crnn_checkpoint *ckpt, 
     crnn_error own;
     char *json = NULL;
     err = err ? err : &own;
-    crnn_trainer *t = make(corpus, options, hooks, err);
+    crnn_trainer *t = make(corpus, options, hooks, true, err);
     if (!t || check_checkpoint(t, ckpt, err) != CRNN_OK || take_up(t, ckpt, err) != CRNN_OK ||
         crnn_rundir_open(&t->dir, run, false, err) != CRNN_OK)
         goto fail;
     bool mid_epoch = ckpt->position > 0 && !crnn_trainer_done(t); /* a run that is over keeps its last report */
-    json = options_text(options, err);
+    json = options_text(t, err);
     crnn_history_past past = {0};
     t->history = json ? crnn_history_resume(t->dir.path, ckpt->step, mid_epoch, &past, err) : NULL;
     t->bad_in_a_row = past.skips;

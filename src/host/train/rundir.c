@@ -281,6 +281,23 @@ char *crnn_options_json(const crnn_train_options *o, crnn_error *err)
     return text;
 }
 
+char *crnn_options_settled(const char *options, const char *rnn_algo, crnn_error *err)
+{
+    json_error_t wrong;
+    json_t *object = json_loads(options, 0, &wrong);
+    if (!object) {
+        crnn_fail(err, CRNN_ERR_ARGUMENT, "the options of the run are no JSON: %s", wrong.text);
+        return NULL;
+    }
+    char *text = json_object_set_new(object, "rnn-algo", json_string(rnn_algo)) == 0
+                     ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17))
+                     : NULL;
+    json_decref(object);
+    if (!text)
+        crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for the options");
+    return text;
+}
+
 static json_t *config_object(json_t *options, const crnn_corpus *corpus, crnn_model *model)
 {
     const crnn_device_info *device = crnn_model_device(model);

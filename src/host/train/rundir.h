@@ -40,5 +40,8 @@ crnn_status crnn_rundir_write_config(const crnn_rundir *dir, const char *options
                                      crnn_model *model, crnn_error *err);
 /* The fields of options as a JSON object, malloc'd: what is recorded where the caller has no text of its own. NULL with err. */
 char *crnn_options_json(const crnn_train_options *options, crnn_error *err);
+/* The same options with the way to compute recurrent layers that was settled on, so that a run that goes on computes the same bits. malloc'd; NULL with
+ * err. */
+char *crnn_options_settled(const char *options, const char *rnn_algo, crnn_error *err);
 
 #endif

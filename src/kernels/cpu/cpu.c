@@ -117,6 +117,12 @@ static bool cpu_record_end(crnn_backend *be, crnn_record list)
     return true;
 }
 
+static void cpu_gru_choose(crnn_backend *be, crnn_rnn_choice *choice, const crnn_gru_shape *shapes, int32_t count)
+{
+    (void)be, (void)shapes, (void)count;
+    *choice = (crnn_rnn_choice){.name = "auto", .reason = CRNN_RNN_ONLY};
+}
+
 static void cpu_close(crnn_backend *be)
 {
     free(crnn_cpu_of(be)->candidates);
@@ -146,6 +152,7 @@ static const crnn_backend_ops cpu_ops = {
     .gather = crnn_cpu_gather,
     .embed = crnn_cpu_embed,
     .embed_backward = crnn_cpu_embed_backward,
+    .gru_choose = cpu_gru_choose,
     .gru_new = crnn_cpu_gru_new,
     .gru_free = crnn_cpu_gru_free,
     .gru_params = crnn_cpu_gru_params,

@@ -54,7 +54,8 @@ bool crnn_cudnn_ok(crnn_cuda *cuda, cudnnStatus_t status)
     snprintf(what, sizeof what, "cuDNN: %s%s%s", cuda->lib.cudnnGetErrorString(status), more[0] ? ": " : "", more);
     bool memory = status == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED ||
                   status == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
-    crnn_cuda_failed(cuda, memory ? CRNN_ERR_MEMORY : CRNN_ERR_FAULT, what);
+    bool cannot = (int)status / 1000 == CUDNN_STATUS_NOT_SUPPORTED / 1000; /* and its kinds */
+    crnn_cuda_failed(cuda, memory ? CRNN_ERR_MEMORY : cannot ? CRNN_ERR_ARGUMENT : CRNN_ERR_FAULT, what);
     return false;
 }
 
@@ -92,8 +93,7 @@ static void forget_watched(crnn_cuda *cuda, const void *device, size_t bytes)
     cuda->watched_count = kept;
 }
 
-/* Waits for the stream, whatever has failed before. */
-static void wait_for_stream(crnn_cuda *cuda)
+void crnn_cuda_wait(crnn_cuda *cuda)
 {
     crnn_cuda_ok(cuda, cudaStreamSynchronize(cuda->stream));
     cuda->staged = 0;
@@ -103,7 +103,7 @@ static crnn_status cuda_sync(crnn_backend *be, crnn_error *err)
 {
     crnn_cuda *cuda = crnn_cuda_of(be);
     ask_watched(cuda);
-    wait_for_stream(cuda);
+    crnn_cuda_wait(cuda);
     check_watched(cuda);
     crnn_status status = cuda->failure.status;
     if (status)
@@ -169,7 +169,7 @@ void crnn_cuda_free(crnn_backend *be, void *device)
     cuda->op = "free";
     crnn_cuda_touched(cuda, device, block->bytes);
     forget_watched(cuda, device, block->bytes);
-    wait_for_stream(cuda);
+    crnn_cuda_wait(cuda);
     crnn_cuda_forget_lists(cuda);
     crnn_cuda_ok(cuda, cudaFree(device));
     cuda->memory -= (int64_t)block->bytes;
@@ -216,11 +216,11 @@ static void cuda_upload(crnn_backend *be, void *device, const void *host, size_t
     crnn_cuda_touched(cuda, device, bytes);
     if (bytes > STAGING_BYTES) {
         crnn_cuda_ok(cuda, cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, cuda->stream));
-        wait_for_stream(cuda);
+        crnn_cuda_wait(cuda);
         return;
     }
     if (cuda->staged + bytes > STAGING_BYTES)
-        wait_for_stream(cuda);
+        crnn_cuda_wait(cuda);
     char *stage = cuda->staging + cuda->staged;
     memcpy(stage, host, bytes);
     cuda->staged += (bytes + 63) / 64 * 64;
@@ -236,7 +236,7 @@ static void cuda_download(crnn_backend *be, void *host, const void *device, size
     bool small = cuda->staged + bytes <= STAGING_BYTES;
     void *to = small ? cuda->staging + cuda->staged : host;
     crnn_cuda_ok(cuda, cudaMemcpyAsync(to, device, bytes, cudaMemcpyDeviceToHost, cuda->stream));
-    wait_for_stream(cuda);
+    crnn_cuda_wait(cuda);
     if (small && !cuda->failure.status)
         memcpy(host, to, bytes);
 }
@@ -356,7 +356,7 @@ static void cuda_embed_backward(crnn_backend *be, float *dtable, const float *dy
 {
     crnn_cuda *cuda = crnn_cuda_of(be);
     if (crnn_cuda_begin(cuda, "embed_backward"))
-        crnn_cuda_ok(cuda, crnn_launch_sum_by_token(dtable, crnn_floats(dy, E), tokens, n, V, E, cuda->stream));
+        crnn_cuda_ok(cuda, crnn_launch_sum_by_token(dtable, dy, E, tokens, n, V, E, cuda->stream));
 }
 
 static void cuda_dropout(crnn_backend *be, float *y, const float *x, int64_t n, float p, uint64_t seed,
@@ -386,7 +386,7 @@ static void cuda_linear_backward(crnn_backend *be, float *dx, float *dW, float *
     crnn_cuda_product_shape dW_shape = {.M = H, .N = V, .K = n, .lda = H, .ldb = V, .ldc = V, .transpose_a = true};
     crnn_cuda_multiply(cuda, &dx_shape, dx, dy, W, NULL);
     crnn_cuda_multiply(cuda, &dW_shape, dW, x, dy, NULL);
-    crnn_cuda_ok(cuda, crnn_launch_column_sums(db, crnn_floats(dy, V), n, V, cuda->stream));
+    crnn_cuda_ok(cuda, crnn_launch_column_sums(db, dy, V, n, V, cuda->stream));
 }
 
 static void cuda_softmax_xent(crnn_backend *be, crnn_step_numbers *numbers, float *z, const uint16_t *y, int64_t n,
@@ -485,6 +485,7 @@ static const crnn_backend_ops cuda_ops = {
     .gather = cuda_gather,
     .embed = cuda_embed,
     .embed_backward = cuda_embed_backward,
+    .gru_choose = crnn_cuda_gru_choose,
     .gru_new = crnn_cuda_gru_new,
     .gru_free = crnn_cuda_gru_free,
     .gru_params = crnn_cuda_gru_params,
@@ -529,10 +530,10 @@ static void try_out(crnn_cuda *cuda)
     static const float ones[N * 3 * N] = {1};
     crnn_gru_shape shape = {.T = 2, .B = N, .I = N, .H = N, .training = true};
     crnn_backend *be = &cuda->base;
-    const char *algo = cuda->config.rnn_algo;
-    cuda->config.rnn_algo = "cudnn"; /* the others do not serve every shape */
+    const crnn_gru_named_way wanted = {cuda->config.rnn_algo, cuda->way};
+    crnn_cuda_take_way(cuda, &crnn_gru_ways[0]); /* the others do not serve every shape */
     crnn_gru *g = crnn_cuda_gru_new(be, &shape);
-    cuda->config.rnn_algo = algo;
+    crnn_cuda_take_way(cuda, &wanted);
     if (!g)
         return;
     size_t w_bytes = (size_t)crnn_cuda_gru_params(g) * sizeof(float);
@@ -545,7 +546,7 @@ static void try_out(crnn_cuda *cuda)
     crnn_cuda_gru_forward(g, hs, h, &in, h, w);
     crnn_cuda_gru_backward(g, NULL, dw, x, hs, &in, h, w);
     cuda_linear(be, hs, x, w, x, N, N, N);
-    wait_for_stream(cuda);
+    crnn_cuda_wait(cuda);
     void *all[] = {w, dw, x, hs, h};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         crnn_cuda_free(be, all[i]);
@@ -554,7 +555,8 @@ static void try_out(crnn_cuda *cuda)
 
 crnn_backend *crnn_cuda_open(const crnn_device_config *config, crnn_error *err)
 {
-    if (crnn_cuda_check_algo(config, err) != CRNN_OK || crnn_cuda_check_device(config, err) != CRNN_OK)
+    const crnn_gru_named_way *way = crnn_cuda_way(config->rnn_algo, err);
+    if (!way || crnn_cuda_check_device(config, err) != CRNN_OK)
         return NULL;
     crnn_cuda *cuda = crnn_alloc(1, sizeof *cuda, "the CUDA backend", err);
     if (!cuda)
@@ -562,6 +564,7 @@ crnn_backend *crnn_cuda_open(const crnn_device_config *config, crnn_error *err)
     cuda->base.ops = &cuda_ops;
     cuda->config = *config;
     cuda->config.kind = CRNN_DEVICE_CUDA;
+    cuda->way = way->way;
     if (crnn_gpu_libraries_open(&cuda->lib, err) != CRNN_OK) {
         free(cuda);
         return NULL;

@@ -14,6 +14,7 @@
 
 typedef struct crnn_cuda_block crnn_cuda_block;
 typedef struct crnn_cuda_product crnn_cuda_product;
+typedef struct crnn_gru_way crnn_gru_way;
 
 /* A word in device memory that a kernel sets when it gives up, and the sentence for it. */
 typedef struct {
@@ -30,7 +31,8 @@ typedef struct {
 
 typedef struct {
     crnn_backend base;
-    crnn_device_config config;
+    crnn_device_config config; /* whose rnn_algo is the name of way, or "auto" before the choice */
+    const crnn_gru_way *way;   /* to compute recurrent layers */
     crnn_gpu_libraries lib;
     cudaStream_t stream;
     cublasLtHandle_t lt;
@@ -70,6 +72,9 @@ bool crnn_cuda_ok(crnn_cuda *cuda, cudaError_t error);
 bool crnn_cublas_ok(crnn_cuda *cuda, cublasStatus_t status);
 bool crnn_cudnn_ok(crnn_cuda *cuda, cudnnStatus_t status);
 
+/* Waits for the stream, whatever has failed before. */
+void crnn_cuda_wait(crnn_cuda *cuda);
+
 /* Device memory: zeroed, 256-byte aligned, counted. NULL latches. free takes NULL. */
 void *crnn_cuda_alloc(crnn_backend *be, size_t bytes);
 void crnn_cuda_free(crnn_backend *be, void *device);
@@ -85,14 +90,13 @@ void crnn_cuda_touched(crnn_cuda *cuda, const void *device, size_t bytes);
 void crnn_cuda_forget_lists(crnn_cuda *cuda);
 
 /* product.c: row-major C [M,N] = op(A) [M,K] op(B) [K,N] (+ C, or + bias [N] on every row) by cuBLASLt, in the precision of the backend:
- * fp32 exact; tf32 and bf16 round float factors to tf32. Factors of 16 bits are taken as they are. Sums are float32. */
+ * fp32 exact; tf32 and bf16 round float factors to tf32. bf16 factors are given as such. Sums are float32. */
 typedef struct {
     int64_t M, N, K;
     int64_t lda, ldb, ldc; /* items from row to row as stored */
     bool transpose_a, transpose_b;
-    crnn_number_format format; /* of A and B; not SPLIT, whose parts are matrices of FP16 */
-    int32_t halvings;          /* the product is divided by 2^halvings */
-    bool accumulate;           /* C is added to */
+    bool bf16;       /* A and B hold bfloat16 */
+    bool accumulate; /* C is added to */
 } crnn_cuda_product_shape;
 void crnn_cuda_multiply(crnn_cuda *cuda, const crnn_cuda_product_shape *shape, float *C, const void *A, const void *B,
                         const float *bias /* [N] or NULL */);
@@ -106,7 +110,7 @@ void crnn_cuda_marks_free(crnn_cuda *cuda);
 double crnn_cuda_copy_rate(crnn_backend *be);
 
 /* gru.c: the ways to compute a recurrent layer, each behind this table; rnn_algo chooses. */
-typedef struct {
+struct crnn_gru_way {
     crnn_gru *(*make)(crnn_cuda *cuda, const crnn_gru_shape *shape); /* NULL latches */
     void (*free)(crnn_gru *g);
     int64_t (*params)(const crnn_gru *g);
@@ -118,7 +122,7 @@ typedef struct {
     void (*backward)(crnn_gru *g, float *din, float *dw, const float *dhs, const float *hs, const crnn_gru_input *in,
                      const float *h_first, const float *w);
     double (*flop)(const crnn_gru *g, bool backward);
-} crnn_gru_way;
+};
 
 /* What every layer begins with. */
 struct crnn_gru {
@@ -129,8 +133,22 @@ struct crnn_gru {
     const float *seen_w, *seen_embeddings; /* what a layer that only reads prepared from; NULL: stale */
 };
 extern const crnn_gru_way crnn_gru_cudnn, crnn_gru_loop, crnn_gru_persist;
-/* CRNN_ERR_ARGUMENT, with the list of names, where config asks for a way that there is not. */
-crnn_status crnn_cuda_check_algo(const crnn_device_config *config, crnn_error *err);
+/* All of them by the names of rnn_algo, cuDNN's standard way first. */
+typedef struct {
+    const char *name;
+    const crnn_gru_way *way;
+} crnn_gru_named_way;
+enum { CRNN_GRU_WAYS = 6 };
+extern const crnn_gru_named_way crnn_gru_ways[CRNN_GRU_WAYS];
+/* The way of that name; for "auto", or without a name, cuDNN's standard way until there is a choice. NULL with CRNN_ERR_ARGUMENT and the list of
+ * names where there is no such way. */
+const crnn_gru_named_way *crnn_cuda_way(const char *name, crnn_error *err);
+/* Layers that are made from now on are computed so. */
+void crnn_cuda_take_way(crnn_cuda *cuda, const crnn_gru_named_way *way);
+/* False, with a latched error, where states and weights alone would not fit into the GPU, before anything is multiplied in integers. */
+bool crnn_cuda_could_fit(crnn_cuda *cuda, const crnn_gru_shape *s);
+/* choose.c. */
+void crnn_cuda_gru_choose(crnn_backend *be, crnn_rnn_choice *choice, const crnn_gru_shape *shapes, int32_t count);
 /* The gru ops of the table. */
 crnn_gru *crnn_cuda_gru_new(crnn_backend *be, const crnn_gru_shape *shape);
 void crnn_cuda_gru_free(crnn_gru *g);

@@ -2,11 +2,7 @@
 #include "kernels/cuda/cuda.h"
 #include <string.h>
 
-static const struct {
-    const char *name;
-    const crnn_gru_way *way;
-} ways[] = {
-    {"auto", &crnn_gru_cudnn},
+const crnn_gru_named_way crnn_gru_ways[CRNN_GRU_WAYS] = {
     {"cudnn", &crnn_gru_cudnn},
     {"cudnn-persist-static", &crnn_gru_cudnn},
     {"cudnn-persist-dynamic", &crnn_gru_cudnn},
@@ -15,25 +11,26 @@ static const struct {
     {"persist", &crnn_gru_persist},
 };
 
-static const crnn_gru_way *find_way(const char *name)
+const crnn_gru_named_way *crnn_cuda_way(const char *name, crnn_error *err)
 {
-    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
-        if (!name || strcmp(ways[i].name, name) == 0)
-            return ways[i].way;
+    if (!name || strcmp(name, "auto") == 0)
+        return &crnn_gru_ways[0];
+    for (size_t i = 0; i < CRNN_GRU_WAYS; i++)
+        if (strcmp(crnn_gru_ways[i].name, name) == 0)
+            return &crnn_gru_ways[i];
+    crnn_fail(err, CRNN_ERR_ARGUMENT,
+              "unknown --rnn-algo for a CUDA GPU; it knows: auto, cudnn, cudnn-persist-static, cudnn-persist-dynamic, "
+              "cudnn-persist-small, loop, persist");
     return NULL;
 }
 
-crnn_status crnn_cuda_check_algo(const crnn_device_config *config, crnn_error *err)
+void crnn_cuda_take_way(crnn_cuda *cuda, const crnn_gru_named_way *way)
 {
-    if (find_way(config->rnn_algo))
-        return CRNN_OK;
-    return crnn_fail(err, CRNN_ERR_ARGUMENT,
-                     "unknown --rnn-algo for a CUDA GPU; it knows: auto, cudnn, cudnn-persist-static, "
-                     "cudnn-persist-dynamic, cudnn-persist-small, loop, persist");
+    cuda->config.rnn_algo = way->name;
+    cuda->way = way->way;
 }
 
-/* Whether the states and the weights alone could ever fit, before anything is multiplied in integers. */
-static bool could_fit(crnn_cuda *cuda, const crnn_gru_shape *s)
+bool crnn_cuda_could_fit(crnn_cuda *cuda, const crnn_gru_shape *s)
 {
     size_t left = 0, total = 0;
     double width = (double)s->I + s->H, need = 4.0 * s->T * s->B * width + 12.0 * s->H * width;
@@ -48,10 +45,9 @@ static bool could_fit(crnn_cuda *cuda, const crnn_gru_shape *s)
 crnn_gru *crnn_cuda_gru_new(crnn_backend *be, const crnn_gru_shape *shape)
 {
     crnn_cuda *cuda = crnn_cuda_of(be);
-    if (!crnn_cuda_begin(cuda, "gru_new") || !could_fit(cuda, shape))
+    if (!crnn_cuda_begin(cuda, "gru_new") || !crnn_cuda_could_fit(cuda, shape))
         return NULL;
-    const crnn_gru_way *way = find_way(cuda->config.rnn_algo);
-    crnn_gru *g = way->make(cuda, shape);
+    crnn_gru *g = cuda->way->make(cuda, shape);
     if (!g)
         return NULL;
     g->next = cuda->layers;

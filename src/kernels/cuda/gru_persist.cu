@@ -124,13 +124,13 @@ cudaError_t crnn_persist_pack(const crnn_persist_plan *plan, void *workspace, co
     }
 }
 
-int32_t crnn_persist_doublings(crnn_persist_precision precision, int64_t positions)
+float crnn_persist_scale(crnn_persist_precision precision, int64_t positions)
 {
-    int32_t doublings = 0;
+    float scale = 1.0f;
     if (precision != CRNN_PERSIST_BF16)
-        for (doublings = 4; (positions - 1) >> (doublings - 4); doublings++)
+        for (scale = 16.0f; scale < 16.0f * static_cast<float>(positions); scale *= 2.0f)
             ;
-    return doublings;
+    return scale;
 }
 
 const uint32_t *crnn_persist_status(const void *workspace)
