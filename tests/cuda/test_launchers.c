@@ -120,8 +120,8 @@ static void rows_of_a_character_are_added_in_order(void **state)
         const uint16_t *tokens = ids(n, i == 4 ? 2 : (unsigned)V); /* some characters do not occur */
         const float *dy = floats((n - 1) * ld + E, 1);
         float *table = room(4 * V * E), *wanted = host(4 * V * E);
-        cuda(crnn_launch_sum_by_token(table, up(dy, 4 * ((n - 1) * ld + E)), (int64_t)ld, up(tokens, 2 * n), (int64_t)n,
-                                      (int32_t)V, (int32_t)E, NULL));
+        cuda(crnn_launch_sum_by_token(table, crnn_floats(up(dy, 4 * ((n - 1) * ld + E)), (int64_t)ld),
+                                      up(tokens, 2 * n), (int64_t)n, (int32_t)V, (int32_t)E, NULL));
         for (size_t k = 0; k < n; k++)
             for (size_t e = 0; e < E; e++)
                 wanted[tokens[k] * E + e] += dy[k * ld + e];
@@ -343,7 +343,7 @@ static void columns_are_summed_and_rows_moved(void **state)
         const float *x = floats(n, 1), *b = floats(columns, 1);
         float *y = room(4 * columns), *dx = up(x, 4 * n), *moved = host(4 * n);
         double *sums = host(8 * columns);
-        cuda(crnn_launch_column_sums(y, dx, (int64_t)ld, (int64_t)rows, (int32_t)columns, NULL));
+        cuda(crnn_launch_column_sums(y, crnn_floats(dx, (int64_t)ld), (int64_t)rows, (int32_t)columns, NULL));
         memcpy(moved, x, 4 * n);
         for (size_t k = 0; k < rows * columns; k++) {
             sums[k % columns] += (double)x[k / columns * ld + k % columns];
@@ -365,10 +365,60 @@ static void bfloat16_is_the_nearest(void **state)
         wanted[i] = (float)as((double)x[i], CUDA_R_16BF);
     uint16_t *narrow = room(2 * n);
     float *back = room(4 * n);
-    cuda(crnn_launch_to_bf16(narrow, up(x, 4 * n), (int64_t)n, NULL));
+    cuda(crnn_launch_narrow(narrow, CRNN_FORMAT_BF16, 0, up(x, 4 * n), (int64_t)n, NULL));
     cuda(crnn_launch_from_bf16(back, narrow, (int64_t)n, NULL));
     expect_floats(down(back, 4 * n), wanted, n);
     give_back();
+}
+static void fp16_is_the_nearest_and_low_parts_are_the_rest(void **state)
+{
+    (void)state;
+    const size_t n = 1000;
+    for (size_t parts = 1; parts <= 2; parts++) {
+        const float *x = floats(n, 100);
+        uint16_t *narrow = room(2 * parts * n);
+        cuda(crnn_launch_narrow(narrow, parts == 2 ? CRNN_FORMAT_SPLIT : CRNN_FORMAT_FP16, 8, up(x, 4 * n), (int64_t)n,
+                                NULL));
+        const uint16_t *got = down(narrow, 2 * parts * n);
+        for (size_t i = 0; i < n; i++) {
+            const double v = (double)x[i] * 256, high = as(v, CUDA_R_16F);
+            assert_true(get(got, CUDA_R_16F, i) == high);
+            assert_true(parts == 1 || get(got, CUDA_R_16F, n + i) == as(v - high, CUDA_R_16F));
+        }
+        give_back();
+    }
+    assert_int_equal(crnn_launch_narrow(NULL, CRNN_FORMAT_FLOAT, 0, NULL, 1, NULL), cudaErrorInvalidValue);
+}
+/* Sums over numbers of 16 bits are those over the floats that they stand for. */
+static void sums_read_every_format(void **state)
+{
+    (void)state;
+    enum { N = 77, COLUMNS = 37, V = 3, LD = 2 * COLUMNS + 5 };
+    static const crnn_number_format formats[] = {CRNN_FORMAT_BF16, CRNN_FORMAT_FP16, CRNN_FORMAT_SPLIT};
+    for (int f = 0; f < 3; f++) {
+        const bool split = formats[f] == CRNN_FORMAT_SPLIT;
+        const cudaDataType type = formats[f] == CRNN_FORMAT_BF16 ? CUDA_R_16BF : CUDA_R_16F;
+        const uint16_t *tokens = ids(N, V);
+        uint16_t *x = host(2 * N * LD);
+        double *columns = host(8 * COLUMNS), *table = host(8 * V * COLUMNS);
+        for (int i = 0; i < N * COLUMNS; i++) {
+            uint16_t *at = x + i / COLUMNS * LD + i % COLUMNS;
+            at[0] =
+                (uint16_t)((draw(2) << 15) + (type == CUDA_R_16BF ? 0x3f00 : 0x3800) + draw(0x100)); /* 1/2 and more */
+            at[COLUMNS] = (uint16_t)(0x0800 + draw(0x100));
+            const double v =
+                (get(x, type, (size_t)(at - x)) + (split ? get(x, type, (size_t)(at - x) + COLUMNS) : 0)) / 8;
+            columns[i % COLUMNS] += v;
+            table[tokens[i / COLUMNS] * COLUMNS + i % COLUMNS] += v;
+        }
+        const crnn_matrix m = {up(x, 2 * N * LD), LD, COLUMNS, formats[f], 3};
+        float *sums = room(4 * COLUMNS), *dtable = room(4 * V * COLUMNS);
+        cuda(crnn_launch_column_sums(sums, m, N, COLUMNS, NULL));
+        cuda(crnn_launch_sum_by_token(dtable, m, up(tokens, 2 * N), N, V, COLUMNS, NULL));
+        expect(down(sums, 4 * COLUMNS), columns, COLUMNS, 1e-6, 1e-6); /* below 20 in float, some in double */
+        expect(down(dtable, 4 * V * COLUMNS), table, V * COLUMNS, 1e-6, 1e-6);
+        give_back();
+    }
 }
 
 /* ---- gates.cu */
@@ -434,19 +484,22 @@ static void check_gates_backward(const step *s)
     const float *kept = floats(keeps, 0.9F), *back = floats(B * H, 1), *dhs = floats(B * H, 1),
                 *h_prev = floats(B * H, 1);
     const float *dh = floats(B * H, 1);
+    const size_t ldd = 4 * H + 1, all = B * ldd, item = s->narrow ? 2 : 4;
     crnn_gates_backward g = {.dh = s->last ? room(4 * B * H) : up(dh, 4 * B * H),
                              .keep = up(kept, 4 * keeps),
-                             .d16 = s->narrow ? room(2 * B * 3 * H) : NULL,
+                             .d = room(item * all),
                              .back = s->last ? room(4 * B * H) : up(back, 4 * B * H),
                              .dhs = up(dhs, 4 * B * H),
                              .h_prev = up(h_prev, 4 * B * H),
                              .last = s->last,
+                             .bf16 = s->narrow,
                              .ldk = (int64_t)ldk,
+                             .ldd = (int64_t)ldd,
                              .B = s->B,
                              .H = s->H};
     cuda(crnn_launch_gates_backward(&g, NULL));
-    const float *passed = down(g.dh, 4 * B * H), *got = down(g.keep, 4 * keeps);
-    const uint16_t *d16 = s->narrow ? down(g.d16, 2 * B * 3 * H) : NULL;
+    const float *passed = down(g.dh, 4 * B * H);
+    const void *got = down(g.d, item * all);
     for (size_t b = 0; b < B; b++)
         for (size_t j = 0; j < H; j++) {
             const float *k = kept + b * ldk + j;
@@ -457,10 +510,8 @@ static void check_gates_backward(const step *s)
             const double wanted[] = {dn * r, dz, dr, dn};
             for (size_t i = 0; i < 4;
                  i++) { /* products of a few factors, each off by roundings of differences below 2 */
-                expect(&got[b * ldk + i * H + j], &wanted[i], 1, 2e-6, 2e-6);
-                if (d16 && i < 3)
-                    assert_true(get(d16, CUDA_R_16BF, b * 3 * H + i * H + j) ==
-                                as((double)got[b * ldk + i * H + j], CUDA_R_16BF));
+                const float one = (float)get(got, s->narrow ? CUDA_R_16BF : CUDA_R_32F, b * ldd + i * H + j);
+                expect(&one, &wanted[i], 1, s->narrow ? 0x1p-8 : 2e-6, 2e-6);
             }
             expect(&passed[b * H + j], &past, 1, 2e-6, 2e-6);
         }
@@ -615,6 +666,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(dropout_draws_as_on_the_host),
         cmocka_unit_test(columns_are_summed_and_rows_moved),
         cmocka_unit_test(bfloat16_is_the_nearest),
+        cmocka_unit_test(fp16_is_the_nearest_and_low_parts_are_the_rest),
+        cmocka_unit_test(sums_read_every_format),
         cmocka_unit_test(the_gates_of_a_step),
         cmocka_unit_test(the_gates_of_a_step_backward),
         cmocka_unit_test(filters_keep_the_likeliest),

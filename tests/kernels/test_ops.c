@@ -239,6 +239,21 @@ static void a_gru_layer_in_bf16_stays_near_the_reference(void **state)
     be->ops->close(be);
 }
 
+/* Each factor is off by up to 2^-11 of itself; the CPU has no such precision. */
+static void a_gru_layer_in_tf32_stays_near_the_reference(void **state)
+{
+    (void)state;
+    crnn_device_config config = test_device();
+    if (config.kind == CRNN_DEVICE_CPU)
+        skip();
+    crnn_backend *be = open_precision(CRNN_TF32);
+    if (!be)
+        skip();
+    states_agree(be, 0.004);
+    gradients_agree(be, 0.006);
+    be->ops->close(be);
+}
+
 static void new_weights_are_seen_however_they_arrive(void **state)
 {
     (void)state;
@@ -752,6 +767,7 @@ int main(void)
         cmocka_unit_test(the_reference_gradients_are_finite_differences),
         cmocka_unit_test(a_gru_layer_gives_the_states_and_gradients_of_the_reference),
         cmocka_unit_test(a_gru_layer_in_bf16_stays_near_the_reference),
+        cmocka_unit_test(a_gru_layer_in_tf32_stays_near_the_reference),
         cmocka_unit_test(new_weights_are_seen_however_they_arrive),
         cmocka_unit_test(packed_weights_come_back_as_they_were),
         cmocka_unit_test(a_dense_layer_and_its_gradients_are_those_of_the_reference),

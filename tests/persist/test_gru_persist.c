@@ -55,6 +55,7 @@ typedef struct {
     int groups, tiles;         /* 0: the plan's choice */
     bool far;                  /* weights in shared memory where the plan would have them in registers */
     bool in_place, wide_pitch; /* xp lies in keep; rows have room between them */
+    bool apart;                /* gradients do not go to keep */
 } shape;
 typedef struct {
     shape s;
@@ -153,7 +154,8 @@ typedef struct {
     crnn_persist_plan plan[2];
     void *work[2];
     float *hs, *h_last, *keep, *xp, *h_first, *b1, *dhs, *R;
-    uint16_t *tokens, *h16, *d16;
+    uint16_t *tokens, *h16, *d; /* d: in keep one time step further, or apart */
+    int64_t ldd;
 } run;
 
 /* Half of the resident weights go to shared memory, where a kernel with fewer is at hand. */
@@ -179,7 +181,7 @@ static run run_new(const layer *l, crnn_persist_precision precision)
     }
     r.hs = device(NULL, n * H * f);
     r.h_first = r.h_last = device(l->h_first, (size_t)s->B * H * f);
-    r.keep = device(NULL, n * (size_t)l->ldk * f);
+    r.keep = device(NULL, (n + (size_t)s->B) * (size_t)l->ldk * f);
     r.b1 = device(l->b1, 3 * H * f);
     r.dhs = device(l->dhs, n * H * f);
     r.R = device(l->R, H * (size_t)l->ldr * f);
@@ -190,19 +192,23 @@ static run run_new(const layer *l, crnn_persist_precision precision)
         r.xp = device(l->xp, (s->V ? (size_t)s->V : n) * (size_t)l->ldx * f);
     if (s->V)
         r.tokens = device(l->tokens, n * sizeof *r.tokens);
-    r.h16 = device(NULL, (n + (size_t)s->B) * H * sizeof *r.h16);
-    r.d16 = device(NULL, n * 3 * H * sizeof *r.d16);
+    size_t parts = precision == CRNN_PERSIST_SPLIT ? 2 : 1;
+    r.h16 = device(NULL, parts * (n + (size_t)s->B) * H * sizeof *r.h16);
+    r.ldd = s->apart ? (int64_t)(parts * 4 * H) + 3 : 2 * l->ldk;
+    r.d = s->apart ? device(NULL, n * (size_t)r.ldd * sizeof *r.d) : (uint16_t *)(r.keep + s->B * l->ldk);
     for (int d = 0; d < 2; d++)
         ok(crnn_persist_pack(&r.plan[d], r.work[d], r.R, l->ldr, NULL));
     return r;
 }
 static void run_free(const layer *l, run *r)
 {
-    void *all[] = {r->work[0], r->work[1], r->hs, r->h_first, r->keep, r->b1, r->dhs, r->R, r->tokens, r->h16, r->d16};
+    void *all[] = {r->work[0], r->work[1], r->hs, r->h_first, r->keep, r->b1, r->dhs, r->R, r->tokens, r->h16};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         ok(cudaFree(all[i]));
     if (!l->s.in_place)
         ok(cudaFree(r->xp));
+    if (l->s.apart)
+        ok(cudaFree(r->d));
 }
 static crnn_persist_forward forward_of(const layer *l, const run *r)
 {
@@ -223,13 +229,14 @@ static crnn_persist_backward backward_of(const layer *l, const run *r)
 {
     return (crnn_persist_backward){.workspace = r->work[1],
                                    .keep = r->keep,
-                                   .d16 = r->d16,
+                                   .d = r->d,
                                    .dhs = r->dhs,
                                    .hs = r->hs,
                                    .h_first = r->h_first,
                                    .ldk = l->ldk,
+                                   .ldd = r->ldd,
                                    .T = l->s.T,
-                                   .scale = crnn_persist_scale(r->plan[1].precision, (int64_t)l->s.T * l->s.B)};
+                                   .doublings = crnn_persist_doublings(r->plan[1].precision, (int64_t)l->s.T * l->s.B)};
 }
 static void is_well(const run *r)
 {
@@ -259,17 +266,49 @@ static void close_to(const char *what, const layer *l, crnn_persist_precision pr
         fail_msg("%s, B %d H %d T %d in %s: row %lld column %lld is off by %g, the largest is %g", what, l->s.B, l->s.H,
                  l->s.T, names[precision], (long long)(at / columns), (long long)(at % columns), worst, largest);
 }
-/* Rounded to nearest even, as the kernels do it. */
-static void is_rounded(const void *device16, const float *x, int64_t ld, int64_t rows, int64_t columns)
+/* The number that stands in 16 bits at `at`, doubled `doublings` times, and in split precision `low` items further. */
+static float read_half(uint16_t u)
 {
-    uint16_t *got = malloc((size_t)(rows * columns) * sizeof *got);
-    take(got, device16, (size_t)(rows * columns) * sizeof *got);
-    for (int64_t i = 0; i < rows * columns; i++) {
-        uint32_t u;
-        memcpy(&u, &x[i / columns * ld + i % columns], sizeof u);
-        assert_int_equal(got[i], (u + 0x7fff + (u >> 16 & 1)) >> 16);
+    float f = ldexpf((float)(u & 0x3ff) + (u & 0x7c00 ? 1024.0F : 0), (u & 0x7c00 ? u >> 10 & 31 : 1) - 25);
+    assert_int_not_equal(u & 0x7c00, 0x7c00); /* finite */
+    return u & 0x8000 ? -f : f;
+}
+static float read_narrow(crnn_persist_precision precision, const uint16_t *at, int64_t low, int32_t doublings)
+{
+    if (precision == CRNN_PERSIST_BF16) {
+        uint32_t u = (uint32_t)*at << 16;
+        float f;
+        memcpy(&f, &u, sizeof f);
+        return f;
     }
-    free(got);
+    return ldexpf(read_half(*at) + (precision == CRNN_PERSIST_SPLIT ? read_half(at[low]) : 0), -doublings);
+}
+/* rows x columns floats of what a kernel left in 16 bits. */
+static float *widened(crnn_persist_precision precision, const uint16_t *from, int64_t ld, int64_t low,
+                      int32_t doublings, int64_t rows, int64_t columns)
+{
+    int64_t items = (rows - 1) * ld + columns + (precision == CRNN_PERSIST_SPLIT ? low : 0);
+    uint16_t *narrow = malloc((size_t)items * sizeof *narrow);
+    float *wide = malloc((size_t)(rows * columns) * sizeof *wide);
+    take(narrow, from, (size_t)items * sizeof *narrow);
+    for (int64_t i = 0; i < rows * columns; i++)
+        wide[i] = read_narrow(precision, narrow + i / columns * ld + i % columns, low, doublings);
+    free(narrow);
+    return wide;
+}
+/* h_first and all states, as near as the format is to them. */
+static void states_are_copied(const layer *l, const run *r, const float *hs)
+{
+    static const float near[CRNN_PERSIST_PRECISIONS] = {0x1p-8F, 0x1p-11F,
+                                                        0x1p-22F}; /* of a number, and below one of 2^-8 */
+    int64_t B = l->s.B, H = l->s.H, n = l->s.T * B;
+    crnn_persist_precision precision = r->plan[0].precision;
+    float *wide = widened(precision, r->h16, H, (n + B) * H, CRNN_PERSIST_DOUBLINGS, n + B, H);
+    for (int64_t i = 0; i < (n + B) * H; i++) {
+        float h = i < B * H ? l->h_first[i] : hs[i - B * H];
+        assert_true(fabsf(wide[i] - h) <= near[precision] * fmaxf(fabsf(h), 0x1p-8F));
+    }
+    free(wide);
 }
 static void matches(const shape *s, crnn_persist_precision precision)
 {
@@ -285,17 +324,16 @@ static void matches(const shape *s, crnn_persist_precision precision)
     take(keep, r.keep, (size_t)(n * l.ldk) * sizeof *keep);
     close_to("h", &l, precision, hs, H, l.hs, n, H);
     close_to("gates", &l, precision, keep, l.ldk, l.keep, n, 4 * H);
-    is_rounded(r.h16, l.h_first, H, s->B, H);
-    is_rounded(r.h16 + s->B * H, hs, H, n, H);
+    states_are_copied(&l, &r, hs);
     assert_memory_equal(h_last, hs + (n - s->B) * H, (size_t)(s->B * H) * sizeof *h_last);
     ok(cudaMemcpy(r.h_first, l.h_first, (size_t)(s->B * H) * sizeof *h_last,
                   cudaMemcpyHostToDevice)); /* h_last was there */
     crnn_persist_backward backward = backward_of(&l, &r);
     ok(crnn_persist_launch_backward(&r.plan[1], &backward, NULL));
-    take(keep, r.keep, (size_t)(n * l.ldk) * sizeof *keep);
-    close_to("gradients", &l, precision, keep, l.ldk, l.back, n, 4 * H);
-    is_rounded(r.d16, keep, l.ldk, n, 3 * H);
+    float *d = widened(precision, r.d, r.ldd, 4 * H, backward.doublings, n, 4 * H);
+    close_to("gradients", &l, precision, d, 4 * H, l.back, n, 4 * H);
     is_well(&r);
+    free(d);
     free(hs);
     free(keep);
     free(h_last);
@@ -305,6 +343,7 @@ static void matches(const shape *s, crnn_persist_precision precision)
 
 static const shape shapes[] = {
     {.B = 1, .H = 1, .T = 1},
+    {.B = 5, .H = 18, .T = 3, .apart = true},
     {.B = 1, .H = 1, .T = 4, .V = 1},
     {.B = 2, .H = 16, .T = 2, .tiles = 1, .in_place = true},
     {.B = 3, .H = 7, .T = 5, .V = 5, .wide_pitch = true},
@@ -350,7 +389,8 @@ static void launches_of_one_workspace_give_the_same_bits(void **state)
     const shape s = {.B = 19, .H = 35, .T = 3, .V = 4, .tiles = 1, .groups = 1};
     layer l = layer_new(&s);
     run r = run_new(&l, CRNN_PERSIST_BF16);
-    size_t hs_bytes = (size_t)(s.T * s.B * s.H) * sizeof(float), keep_bytes = 4 * hs_bytes;
+    size_t hs_bytes = (size_t)(s.T * s.B * s.H) * sizeof(float),
+           keep_bytes = 4 * hs_bytes / (size_t)s.T * (size_t)(s.T + 1);
     float *first = malloc(keep_bytes + hs_bytes), *again = malloc(keep_bytes + hs_bytes);
     cudaStream_t stream;
     cudaGraph_t graph;
@@ -379,7 +419,9 @@ static void launches_of_one_workspace_give_the_same_bits(void **state)
         if (i)
             assert_memory_equal(again, first, keep_bytes + hs_bytes);
     }
-    close_to("gradients", &l, CRNN_PERSIST_BF16, first, l.ldk, l.back, (int64_t)s.T * s.B, 4 * s.H);
+    float *d = widened(CRNN_PERSIST_BF16, r.d, r.ldd, 0, 0, (int64_t)s.T * s.B, 4 * s.H);
+    close_to("gradients", &l, CRNN_PERSIST_BF16, d, 4 * s.H, l.back, (int64_t)s.T * s.B, 4 * s.H);
+    free(d);
     is_well(&r);
     ok(cudaGraphExecDestroy(exec));
     ok(cudaGraphDestroy(graph));
@@ -490,12 +532,38 @@ static void what_does_not_fit_is_refused(void **state)
     assert_int_equal(crnn_persist_launch_forward(&p, &forward, NULL), cudaErrorInvalidValue);
     assert_int_equal(crnn_persist_launch_backward(&p, &backward, NULL), cudaErrorInvalidValue);
 }
-static void scales_are_powers_of_two(void **state)
+static void the_range_of_gradients_is_that_of_a_mean(void **state)
 {
     (void)state;
-    assert_float_equal(crnn_persist_scale(CRNN_PERSIST_BF16, 6400), 1, 0);
-    assert_float_equal(crnn_persist_scale(CRNN_PERSIST_FP16, 1), 16, 0);
-    assert_float_equal(crnn_persist_scale(CRNN_PERSIST_SPLIT, 6400), 16 * 8192, 0);
+    assert_int_equal(crnn_persist_doublings(CRNN_PERSIST_BF16, 6400), 0);
+    assert_int_equal(crnn_persist_doublings(CRNN_PERSIST_FP16, 1), 4);
+    assert_int_equal(crnn_persist_doublings(CRNN_PERSIST_FP16, 4096), 4 + 12);
+    assert_int_equal(crnn_persist_doublings(CRNN_PERSIST_SPLIT, 6400), 4 + 13);
+}
+/* Gradients that fp16 cannot hold are not silently wrong: what they flow into is no number. */
+static void a_gradient_beyond_the_range_is_seen(void **state)
+{
+    (void)state;
+    const shape s = {.B = 2, .H = 16, .T = 3};
+    for (int precision = CRNN_PERSIST_FP16; precision < CRNN_PERSIST_PRECISIONS; precision++) {
+        layer l = layer_new(&s);
+        run r = run_new(&l, (crnn_persist_precision)precision);
+        float huge = 1e6F;
+        crnn_persist_forward forward = forward_of(&l, &r);
+        forward.h_last = NULL;
+        crnn_persist_backward backward = backward_of(&l, &r);
+        ok(crnn_persist_launch_forward(&r.plan[0], &forward, NULL));
+        ok(cudaMemcpy(r.dhs + (size_t)((s.T - 1) * s.B * s.H), &huge, sizeof huge, cudaMemcpyHostToDevice));
+        ok(crnn_persist_launch_backward(&r.plan[1], &backward, NULL));
+        for (int t = 0; t < s.T; t++) {
+            uint16_t dz;
+            take(&dz, r.d + (size_t)(t * s.B * r.ldd + s.H), sizeof dz);
+            assert_int_equal(dz & 0x7c00, 0x7c00);
+        }
+        is_well(&r);
+        run_free(&l, &r);
+        layer_free(&l);
+    }
 }
 
 /* One argument: run only the tests whose names it matches. */
@@ -513,7 +581,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(plans_fit_their_gpu),
         cmocka_unit_test(the_notebooks_shape_uses_a_large_gpu_well),
         cmocka_unit_test(what_does_not_fit_is_refused),
-        cmocka_unit_test(scales_are_powers_of_two),
+        cmocka_unit_test(the_range_of_gradients_is_that_of_a_mean),
+        cmocka_unit_test(a_gradient_beyond_the_range_is_seen),
     };
     return cmocka_run_group_tests_name("persistent recurrent kernels", tests, NULL, NULL);
 }

@@ -90,13 +90,14 @@ void crnn_cuda_touched(crnn_cuda *cuda, const void *device, size_t bytes);
 void crnn_cuda_forget_lists(crnn_cuda *cuda);
 
 /* product.c: row-major C [M,N] = op(A) [M,K] op(B) [K,N] (+ C, or + bias [N] on every row) by cuBLASLt, in the precision of the backend:
- * fp32 exact; tf32 and bf16 round float factors to tf32. bf16 factors are given as such. Sums are float32. */
+ * fp32 exact; tf32 and bf16 round float factors to tf32. Factors of 16 bits are taken as they are. Sums are float32. */
 typedef struct {
     int64_t M, N, K;
     int64_t lda, ldb, ldc; /* items from row to row as stored */
     bool transpose_a, transpose_b;
-    bool bf16;       /* A and B hold bfloat16 */
-    bool accumulate; /* C is added to */
+    crnn_number_format format; /* of A and B; not SPLIT, whose parts are matrices of FP16 */
+    int32_t halvings;          /* the product is divided by 2^halvings */
+    bool accumulate;           /* C is added to */
 } crnn_cuda_product_shape;
 void crnn_cuda_multiply(crnn_cuda *cuda, const crnn_cuda_product_shape *shape, float *C, const void *A, const void *B,
                         const float *bias /* [N] or NULL */);

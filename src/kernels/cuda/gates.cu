@@ -49,24 +49,21 @@ __global__ void __launch_bounds__(THREADS, 1) gates_backward(const __grid_consta
     const int j = blockIdx.y * THREADS + threadIdx.x, b = blockIdx.x, H = g.H;
     if (j >= H)
         return;
-    float *keep = g.keep + b * g.ldk + j;
+    const float *keep = g.keep + b * g.ldk + j;
     const int64_t at = static_cast<int64_t>(b) * H + j;
     const float n_h = keep[0], z = keep[H], r = keep[2 * H], n = keep[3 * H];
     const float d = g.dhs[at] + (g.last ? 0.0f : g.dh[at] + g.back[at]);
     const float dn = d * (1.0f - z) * (1.0f - n * n);
     const float dz = d * (g.h_prev[at] - n) * z * (1.0f - z);
     const float dr = dn * n_h * r * (1.0f - r);
-    keep[0] = dn * r;
-    keep[H] = dz;
-    keep[2 * H] = dr;
-    keep[3 * H] = dn;
+    const float all[] = {dn * r, dz, dr, dn};
     g.dh[at] = d * z;
-    if (g.d16) {
-        uint16_t *d16 = g.d16 + static_cast<int64_t>(b) * 3 * H + j;
-        d16[0] = bf16_bits(dn * r);
-        d16[H] = bf16_bits(dz);
-        d16[2 * H] = bf16_bits(dr);
-    }
+    const int64_t to = b * g.ldd + j;
+    for (int part = 0; part < 4; part++)
+        if (g.bf16)
+            static_cast<uint16_t *>(g.d)[to + part * H] = bf16_bits(all[part]);
+        else
+            static_cast<float *>(g.d)[to + part * H] = all[part];
 }
 
 cudaError_t crnn_launch_gates_backward(const crnn_gates_backward *gates, cudaStream_t stream)

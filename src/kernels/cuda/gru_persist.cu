@@ -124,13 +124,13 @@ cudaError_t crnn_persist_pack(const crnn_persist_plan *plan, void *workspace, co
     }
 }
 
-float crnn_persist_scale(crnn_persist_precision precision, int64_t positions)
+int32_t crnn_persist_doublings(crnn_persist_precision precision, int64_t positions)
 {
-    float scale = 1.0f;
+    int32_t doublings = 0;
     if (precision != CRNN_PERSIST_BF16)
-        for (scale = 16.0f; scale < 16.0f * static_cast<float>(positions); scale *= 2.0f)
+        for (doublings = 4; (positions - 1) >> (doublings - 4); doublings++)
             ;
-    return scale;
+    return doublings;
 }
 
 const uint32_t *crnn_persist_status(const void *workspace)

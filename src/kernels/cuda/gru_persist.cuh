@@ -13,7 +13,7 @@
 #ifndef CRNN_KERNELS_CUDA_GRU_PERSIST_CUH
 #define CRNN_KERNELS_CUDA_GRU_PERSIST_CUH
 
-#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/formats.cuh"
 #include "kernels/cuda/gru_persist.h"
 #include <initializer_list>
 
@@ -23,47 +23,24 @@ constexpr int THREADS = 256, WARPS = 8;
 constexpr int ROWS = 16;       // batch rows of a chunk
 constexpr int STEP_LANES = 32; // 16-byte pieces of a step
 
-// ---- number formats: what is multiplied is x * SCALE in PARTS 16-bit numbers, two values to a word
-struct Bf16 {
-    static constexpr int PARTS = 1;
+// ---- number formats: what is multiplied is x * SCALE, two values to a word. The scales keep the low parts of usual weights (0.01 to 1)
+// and states (below 1) out of fp16's denormal numbers.
+struct Bf16 : format::Bf16 {
     static constexpr float WEIGHTS = 1.0f, STATES = 1.0f;
-    static __device__ __forceinline__ void words(uint32_t w[1], float a, float b)
-    {
-        w[0] = __bfloat16_as_ushort(__float2bfloat16_rn(a)) |
-               static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(b))) << 16;
-    }
     static __device__ __forceinline__ void mma(float d[4], const uint32_t a[4], const uint32_t b[2])
     {
         gpu::mma_m16n8k16(d, a, b, d);
     }
 };
-// The scales keep the low parts of usual weights (0.01 to 1) and states (below 1) out of fp16's denormal numbers.
-struct Fp16 {
-    static constexpr int PARTS = 1;
-    static constexpr float WEIGHTS = 256.0f, STATES = 256.0f;
-    static __device__ __forceinline__ uint32_t pair(__half a, __half b)
-    {
-        return __half_as_ushort(a) | static_cast<uint32_t>(__half_as_ushort(b)) << 16;
-    }
-    static __device__ __forceinline__ void words(uint32_t w[1], float a, float b)
-    {
-        w[0] = pair(__float2half_rn(a), __float2half_rn(b));
-    }
+template <class F> struct Scaled : F {
+    static constexpr float WEIGHTS = 1 << CRNN_PERSIST_DOUBLINGS, STATES = WEIGHTS;
     static __device__ __forceinline__ void mma(float d[4], const uint32_t a[4], const uint32_t b[2])
     {
         gpu::mma_m16n8k16_f16(d, a, b, d);
     }
 };
-// x = high + low (Ootomo and Yokota, arXiv 2203.03341); low times low is below what float32 shows.
-struct Split : Fp16 {
-    static constexpr int PARTS = 2;
-    static __device__ __forceinline__ void words(uint32_t w[2], float a, float b)
-    {
-        const __half ha = __float2half_rn(a), hb = __float2half_rn(b);
-        w[0] = pair(ha, hb);
-        w[1] = pair(__float2half_rn(a - __half2float(ha)), __float2half_rn(b - __half2float(hb)));
-    }
-};
+using Fp16 = Scaled<format::Fp16>;
+using Split = Scaled<format::Split>;
 
 // ---- how a block's product is laid out. TILES: 16-row tiles of a warp; ACROSS: warps side by side over tiles, the others share K;
 // K_STEPS: steps of K that one tile of 16 units publishes; RESIDENT: steps with weights in registers; a piece is PIECE steps, and
@@ -331,17 +308,22 @@ static __device__ __forceinline__ void store_pair(float *to, float2 v, const Own
     if (o.second)
         to[1] = v.y;
 }
-static __device__ __forceinline__ void store_pair_bf16(uint16_t *to, float2 v, const Owner &o)
+// In format F, each part `low` items behind the one before.
+template <class F>
+static __device__ __forceinline__ void store_pair_narrow(uint16_t *to, int64_t low, float a, float b, const Owner &o)
 {
-    uint32_t w[1];
-    Bf16::words(w, v.x, v.y);
-    if (o.wide) {
-        *reinterpret_cast<uint32_t *>(to) = w[0];
-        return;
+    uint32_t w[F::PARTS];
+    F::words(w, a, b);
+#pragma unroll
+    for (int part = 0; part < F::PARTS; part++, to += low) {
+        if (o.wide) {
+            *reinterpret_cast<uint32_t *>(to) = w[part];
+            continue;
+        }
+        to[0] = static_cast<uint16_t>(w[part]);
+        if (o.second)
+            to[1] = static_cast<uint16_t>(w[part] >> 16);
     }
-    to[0] = static_cast<uint16_t>(w[0]);
-    if (o.second)
-        to[1] = static_cast<uint16_t>(w[0] >> 16);
 }
 static __device__ __forceinline__ float2 load_pair(const float *from, const Owner &o)
 {
@@ -434,6 +416,29 @@ template <class L, class S> constexpr Need need_of()
 }
 Need forward_need(const crnn_persist_plan &plan);
 Need backward_need(const crnn_persist_plan &plan);
+
+// A kernel of one layout, and its launch.
+template <class Pass> struct Kernel {
+    cudaError_t (*launch)(const Pass &, cudaStream_t);
+    Need need;
+};
+template <class Pass, void (*KERNEL)(Pass)> cudaError_t launch_kernel(const Pass &p, cudaStream_t stream)
+{
+    const cudaError_t e = cudaFuncSetAttribute(KERNEL, cudaFuncAttributeMaxDynamicSharedMemorySize, p.plan.shared);
+    if (e != cudaSuccess)
+        return e;
+    return gpu_launch(Pass::NAME, dim3(p.plan.slices, p.plan.groups), THREADS, p.plan.shared, stream, true, 1, KERNEL,
+                      p);
+}
+template <class Pass>
+cudaError_t launch(const Kernel<Pass> &kernel, Pass &p, crnn_persist_direction direction, cudaStream_t stream)
+{
+    if (!kernel.launch || p.plan.direction != direction)
+        return cudaErrorInvalidValue;
+    if (!p.a.patience)
+        p.a.patience = PATIENCE;
+    return kernel.launch(p, stream);
+}
 
 static __device__ __forceinline__ Exchange exchange_of(const crnn_persist_plan &p, void *workspace, unsigned patience,
                                                        unsigned *stop)

@@ -31,6 +31,9 @@ typedef enum {
 
 typedef enum { CRNN_PERSIST_FORWARD, CRNN_PERSIST_BACKWARD } crnn_persist_direction;
 
+/* In the fp16 precisions weights and states are multiplied by two so often, and their fp16 copies below hold them so. */
+enum { CRNN_PERSIST_DOUBLINGS = 8 };
+
 /* What a plan must know of a GPU. */
 typedef struct {
     int32_t sms;           /* multiprocessors */
@@ -66,8 +69,9 @@ typedef struct {
     void *workspace;
     float *hs;     /* [T,B,H] */
     float *h_last; /* [B,H], may be h_first; NULL: not wanted */
-    uint16_t *h16; /* [T+1,B,H] h_first and hs in bfloat16; NULL: not wanted */
-    float *keep;   /* [T*B rows, ldk apart] n_h, z, r, n, H floats each; NULL: not wanted */
+    uint16_t *
+        h16; /* [T+1,B,H] h_first and hs in 16 bits, in split precision [2,T+1,B,H] high and low parts; NULL: not wanted */
+    float *keep; /* [T*B rows, ldk apart] n_h, z, r, n, H floats each; NULL: not wanted */
     const float *
         xp; /* rows of z, r, n, ldx apart: of each position [T,B], or of each character where there are tokens. May lie in keep. */
     const uint16_t *tokens; /* [T,B] or NULL */
@@ -80,26 +84,29 @@ typedef struct {
 cudaError_t crnn_persist_launch_forward(const crnn_persist_plan *plan, const crnn_persist_forward *pass,
                                         cudaStream_t stream);
 
-/* The reverse of it, from T-1 to 0: nothing flows in through h_last or out through h_first. */
+/* The reverse of it, from T-1 to 0: nothing flows in through h_last or out through h_first. d may lie in keep, if each of its rows begins
+ * where one of a later time step does. */
 typedef struct {
     void *workspace;
-    float *keep;          /* in: n_h, z, r, n as the forward pass left them; out: dn_h, dz, dr, dn */
-    uint16_t *d16;        /* [T,B,3H] out: dn_h, dz, dr in bfloat16; NULL: not wanted */
+    const float *keep; /* n_h, z, r, n as the forward pass left them */
+    uint16_t *
+        d; /* [T*B rows, ldd apart] out: dn_h, dz, dr, dn, H items each, doubled `doublings` times; in split precision the low parts
+                             behind the high ones, 8H items in all */
     const float *dhs;     /* [T,B,H] gradient at each h, without what comes from later steps */
     const float *hs;      /* [T,B,H] */
     const float *h_first; /* [B,H] */
-    int64_t ldk;
+    int64_t ldk, ldd;
     int32_t T;
-    float scale; /* a power of two by which what is exchanged is multiplied; crnn_persist_scale() */
+    int32_t doublings; /* of the gradients, as they are exchanged and left in d; crnn_persist_doublings() */
     uint32_t patience;
 } crnn_persist_backward;
 cudaError_t crnn_persist_launch_backward(const crnn_persist_plan *plan, const crnn_persist_backward *pass,
                                          cudaStream_t stream);
 
-/* A scale for gradients of a loss that is the mean over `positions`: so multiplied, they are near 16 times those of one position alone,
- * which leaves a factor of 4000 up to fp16's largest number and 18 bits below 1. 1 for bf16. A gradient beyond the range becomes infinite,
- * never wrong. */
-float crnn_persist_scale(crnn_persist_precision precision, int64_t positions);
+/* For gradients of a loss that is the mean over `positions`: so often doubled, they are near 16 times those of one position alone, which
+ * leaves a factor of 4000 up to fp16's largest number and 18 bits below 1. 0 for bf16. A gradient beyond the range becomes infinite, never
+ * wrong: so does the norm of all gradients with it, and the step is not taken. */
+int32_t crnn_persist_doublings(crnn_persist_precision precision, int64_t positions);
 
 /* Where in device memory a launch says that it gave up, as blocks it waited for never came: 0 all is well. Its results are then
  * meaningless, and so is each later one, until the workspace has been zeroed (and packed) again. */

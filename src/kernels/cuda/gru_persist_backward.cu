@@ -19,9 +19,11 @@ template <class L, int UNITS> struct Shared {
 };
 
 struct Pass {
+    static constexpr const char *NAME = "gru_persist_backward";
     crnn_persist_backward a;
     crnn_persist_plan plan;
-    bool wide; // every row begins at a multiple of 8 bytes
+    float scale; // 2^doublings
+    bool wide;   // every row begins at a multiple of 8 bytes
 };
 
 // A block's pass. Members are few, as registers hold the weights: places are computed anew from the thread's number.
@@ -131,7 +133,7 @@ template <class F, int TILES, int RESIDENT> struct Block {
         float2 d = carry;
         if (t + 1 < p.a.T) {
             const float2 back = gather<L, 1, UNITS>(sh.partial, 0, o.row, o.unit);
-            const float to_one = 1.0f / (F::WEIGHTS * p.a.scale); // powers of two
+            const float to_one = 1.0f / (F::WEIGHTS * p.scale); // powers of two
             d = {d.x + back.x * to_one, d.y + back.y * to_one};
         }
         const float2 dh = in[4][o.thread];
@@ -143,7 +145,7 @@ template <class F, int TILES, int RESIDENT> struct Block {
         if (!t)
             return;
         uint4 *slot = slot_of(exchange(), (p.a.T - 1 - t) & 1, chunk, L::PARTS);
-        const float s = p.a.scale;
+        const float s = p.scale;
         const int step = o.j / 16 * 3;
         publish<F>(slot, step, o.j, o.row, g.dn_h.x * s, g.dn_h.y * s);
         publish<F>(slot, step + 1, o.j, o.row, g.dz.x * s, g.dz.y * s);
@@ -155,17 +157,12 @@ template <class F, int TILES, int RESIDENT> struct Block {
         if (!there(o, chunk))
             return;
         const int64_t H = p.plan.H;
-        float *keep = p.a.keep + (static_cast<int64_t>(t) * p.plan.B + row(o, chunk)) * p.a.ldk + o.j;
-        store_pair(keep, g.dn_h, o);
-        store_pair(keep + H, g.dz, o);
-        store_pair(keep + 2 * H, g.dr, o);
-        store_pair(keep + 3 * H, g.dn, o);
-        if (!p.a.d16)
-            return;
-        uint16_t *d16 = p.a.d16 + (static_cast<int64_t>(t) * p.plan.B + row(o, chunk)) * 3 * H + o.j;
-        store_pair_bf16(d16, g.dn_h, o);
-        store_pair_bf16(d16 + H, g.dz, o);
-        store_pair_bf16(d16 + 2 * H, g.dr, o);
+        const float s = p.scale;
+        uint16_t *d = p.a.d + (static_cast<int64_t>(t) * p.plan.B + row(o, chunk)) * p.a.ldd + o.j;
+        store_pair_narrow<F>(d, 4 * H, g.dn_h.x * s, g.dn_h.y * s, o);
+        store_pair_narrow<F>(d + H, 4 * H, g.dz.x * s, g.dz.y * s, o);
+        store_pair_narrow<F>(d + 2 * H, 4 * H, g.dr.x * s, g.dr.y * s, o);
+        store_pair_narrow<F>(d + 3 * H, 4 * H, g.dn.x * s, g.dn.y * s, o);
     }
     // The gates' gradients, published before they are stored for later kernels.
     __device__ __forceinline__ void gates(unsigned base, int t, int chunk, int parity) const
@@ -207,39 +204,26 @@ __global__ void __launch_bounds__(THREADS, 1) gru_persist_backward(const __grid_
         }
 }
 
-struct Kernel {
-    cudaError_t (*launch)(const Pass &, cudaStream_t);
-    Need need;
-};
-template <class F, int TILES, int RESIDENT> cudaError_t launch(const Pass &p, cudaStream_t stream)
-{
-    const cudaError_t e = cudaFuncSetAttribute(gru_persist_backward<F, TILES, RESIDENT>,
-                                               cudaFuncAttributeMaxDynamicSharedMemorySize, p.plan.shared);
-    if (e != cudaSuccess)
-        return e;
-    return LAUNCH_COOP((gru_persist_backward<F, TILES, RESIDENT>), dim3(p.plan.slices, p.plan.groups), THREADS,
-                       p.plan.shared, stream, p);
-}
-template <class F, int TILES, int RESIDENT> constexpr Kernel kernel()
+template <class F, int TILES, int RESIDENT> constexpr Kernel<Pass> kernel()
 {
     using L = BackwardLayout<F, TILES, RESIDENT>;
-    return {launch<F, TILES, RESIDENT>, need_of<L, Shared<L, 16 * TILES>>()};
+    return {launch_kernel<Pass, gru_persist_backward<F, TILES, RESIDENT>>, need_of<L, Shared<L, 16 * TILES>>()};
 }
-template <class F> Kernel whole_precision(const crnn_persist_plan &p)
+template <class F> Kernel<Pass> whole_precision(const crnn_persist_plan &p)
 {
     if (p.tiles == 2)
-        return p.resident == 12 ? kernel<F, 2, 12>() : p.resident == 24 ? kernel<F, 2, 24>() : Kernel{};
+        return p.resident == 12 ? kernel<F, 2, 12>() : p.resident == 24 ? kernel<F, 2, 24>() : Kernel<Pass>{};
     return p.resident == 12   ? kernel<F, 1, 12>()
            : p.resident == 24 ? kernel<F, 1, 24>()
            : p.resident == 48 ? kernel<F, 1, 48>()
-                              : Kernel{};
+                              : Kernel<Pass>{};
 }
-Kernel kernel_of(const crnn_persist_plan &p)
+Kernel<Pass> kernel_of(const crnn_persist_plan &p)
 {
     if (p.precision == CRNN_PERSIST_SPLIT)
         return p.tiles == 1 && p.resident == 12   ? kernel<Split, 1, 12>()
                : p.tiles == 1 && p.resident == 24 ? kernel<Split, 1, 24>()
-                                                  : Kernel{};
+                                                  : Kernel<Pass>{};
     return p.precision == CRNN_PERSIST_FP16 ? whole_precision<Fp16>(p) : whole_precision<Bf16>(p);
 }
 } // namespace
@@ -252,10 +236,8 @@ persist::Need persist::backward_need(const crnn_persist_plan &plan)
 cudaError_t crnn_persist_launch_backward(const crnn_persist_plan *plan, const crnn_persist_backward *pass,
                                          cudaStream_t stream)
 {
-    Pass p = {*pass, *plan, false};
-    if (!p.a.patience)
-        p.a.patience = PATIENCE;
-    p.wide = even({plan->H, pass->ldk}) && aligned({pass->keep, pass->d16, pass->dhs, pass->hs, pass->h_first});
-    const Kernel kernel = kernel_of(*plan);
-    return kernel.launch && plan->direction == CRNN_PERSIST_BACKWARD ? kernel.launch(p, stream) : cudaErrorInvalidValue;
+    Pass p = {*pass, *plan, ldexpf(1.0f, pass->doublings), false};
+    p.wide =
+        even({plan->H, pass->ldk, pass->ldd}) && aligned({pass->keep, pass->d, pass->dhs, pass->hs, pass->h_first});
+    return launch(kernel_of(*plan), p, CRNN_PERSIST_BACKWARD, stream);
 }

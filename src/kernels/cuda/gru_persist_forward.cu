@@ -26,6 +26,7 @@ template <class L, int UNITS> struct Shared {
 };
 
 struct Pass {
+    static constexpr const char *NAME = "gru_persist_forward";
     crnn_persist_forward a;
     crnn_persist_plan plan;
     bool wide; // every row begins at a multiple of 8 bytes
@@ -68,6 +69,13 @@ template <class F, int TILES, int RESIDENT> struct Block {
         return static_cast<int64_t>(t) * p.plan.B + row(o, chunk);
     }
 
+    // h before step t, for later kernels.
+    __device__ __forceinline__ void store_narrow(const Owner &o, int t, int chunk, float2 h) const
+    {
+        const int64_t row = static_cast<int64_t>(p.plan.B) * p.plan.H;
+        store_pair_narrow<F>(p.a.h16 + position(o, t, chunk) * p.plan.H + o.j, (p.a.T + 1) * row, h.x * F::STATES,
+                             h.y * F::STATES, o);
+    }
     // The character for fetch().
     __device__ __forceinline__ void look(int t, int chunk) const
     {
@@ -107,7 +115,7 @@ template <class F, int TILES, int RESIDENT> struct Block {
                 const float2 h = load_pair(p.a.h_first + position(o, 0, chunk) * p.plan.H + o.j, o);
                 states()[chunk * OWNERS + o.thread] = h;
                 if (p.a.h16)
-                    store_pair_bf16(p.a.h16 + position(o, 0, chunk) * p.plan.H + o.j, h, o);
+                    store_narrow(o, 0, chunk, h);
                 publish<F>(slot_of(exchange(), 0, chunk, L::PARTS), o.j / 16, o.j, o.row, h.x * F::STATES,
                            h.y * F::STATES);
             }
@@ -174,7 +182,7 @@ template <class F, int TILES, int RESIDENT> struct Block {
         const float2 h = states()[chunk * OWNERS + o.thread];
         store_pair(p.a.hs + position(o, t, chunk) * H + o.j, h, o);
         if (p.a.h16)
-            store_pair_bf16(p.a.h16 + position(o, t + 1, chunk) * H + o.j, h, o);
+            store_narrow(o, t + 1, chunk, h);
         if (t + 1 == p.a.T && p.a.h_last)
             store_pair(p.a.h_last + position(o, 0, chunk) * H + o.j, h, o);
         if (!p.a.keep)
@@ -218,38 +226,25 @@ __global__ void __launch_bounds__(THREADS, 1) gru_persist_forward(const __grid_c
         }
 }
 
-struct Kernel {
-    cudaError_t (*launch)(const Pass &, cudaStream_t);
-    Need need;
-};
-template <class F, int TILES, int RESIDENT> cudaError_t launch(const Pass &p, cudaStream_t stream)
-{
-    const cudaError_t e = cudaFuncSetAttribute(gru_persist_forward<F, TILES, RESIDENT>,
-                                               cudaFuncAttributeMaxDynamicSharedMemorySize, p.plan.shared);
-    if (e != cudaSuccess)
-        return e;
-    return LAUNCH_COOP((gru_persist_forward<F, TILES, RESIDENT>), dim3(p.plan.slices, p.plan.groups), THREADS,
-                       p.plan.shared, stream, p);
-}
-template <class F, int TILES, int RESIDENT> constexpr Kernel kernel()
+template <class F, int TILES, int RESIDENT> constexpr Kernel<Pass> kernel()
 {
     using L = ForwardLayout<F, TILES, RESIDENT>;
-    return {launch<F, TILES, RESIDENT>, need_of<L, Shared<L, 16 * TILES>>()};
+    return {launch_kernel<Pass, gru_persist_forward<F, TILES, RESIDENT>>, need_of<L, Shared<L, 16 * TILES>>()};
 }
-template <class F, int TILES> Kernel whole_precision(int resident)
+template <class F, int TILES> Kernel<Pass> whole_precision(int resident)
 {
     return resident == 4    ? kernel<F, TILES, 4>()
            : resident == 8  ? kernel<F, TILES, 8>()
            : resident == 12 ? kernel<F, TILES, 12>()
            : resident == 16 ? kernel<F, TILES, 16>()
-                            : Kernel{};
+                            : Kernel<Pass>{};
 }
-Kernel kernel_of(const crnn_persist_plan &p)
+Kernel<Pass> kernel_of(const crnn_persist_plan &p)
 {
     if (p.precision == CRNN_PERSIST_SPLIT)
         return p.tiles == 1 && p.resident == 4   ? kernel<Split, 1, 4>()
                : p.tiles == 1 && p.resident == 8 ? kernel<Split, 1, 8>()
-                                                 : Kernel{};
+                                                 : Kernel<Pass>{};
     if (p.precision == CRNN_PERSIST_FP16)
         return p.tiles == 1 ? whole_precision<Fp16, 1>(p.resident) : whole_precision<Fp16, 2>(p.resident);
     return p.tiles == 1 ? whole_precision<Bf16, 1>(p.resident) : whole_precision<Bf16, 2>(p.resident);
@@ -265,10 +260,7 @@ cudaError_t crnn_persist_launch_forward(const crnn_persist_plan *plan, const crn
                                         cudaStream_t stream)
 {
     Pass p = {*pass, *plan, false};
-    if (!p.a.patience)
-        p.a.patience = PATIENCE;
     p.wide = even({plan->H, pass->ldx, pass->keep ? pass->ldk : 0}) &&
              aligned({pass->hs, pass->h16, pass->keep, pass->h_last, pass->xp, pass->h_first});
-    const Kernel kernel = kernel_of(*plan);
-    return kernel.launch && plan->direction == CRNN_PERSIST_FORWARD ? kernel.launch(p, stream) : cudaErrorInvalidValue;
+    return launch(kernel_of(*plan), p, CRNN_PERSIST_FORWARD, stream);
 }

@@ -21,13 +21,32 @@ typedef struct {
     int64_t positions, hits;
 } crnn_gpu_partial;
 
+/* How numbers are written. In 16 bits, x is written as x * 2^doublings: bfloat16 with 8 bits of significand, fp16 with 11 and a range that the
+ * doublings must hit, or a pair of fp16 numbers, high and low, whose sum has 22. What is beyond the range becomes infinite. */
+typedef enum { CRNN_FORMAT_FLOAT, CRNN_FORMAT_BF16, CRNN_FORMAT_FP16, CRNN_FORMAT_SPLIT } crnn_number_format;
+
+/* A row-major matrix to read. */
+typedef struct {
+    const void *at;
+    int64_t ld;  /* items from row to row */
+    int64_t low; /* SPLIT: items from a number's high part to its low one */
+    crnn_number_format format;
+    int32_t doublings; /* 0 in FLOAT */
+} crnn_matrix;
+
+static inline crnn_matrix crnn_floats(const float *at, int64_t ld)
+{
+    crnn_matrix m = {at, ld, 0, CRNN_FORMAT_FLOAT, 0};
+    return m;
+}
+
 /* tokens.cu */
 cudaError_t crnn_launch_gather(uint16_t *x /* [T,B] */, uint16_t *y /* [T,B] */, const void *ids, int32_t width,
                                const int64_t *starts /* [B] */, int32_t T, int32_t B, cudaStream_t stream);
 cudaError_t crnn_launch_embed(float *y /* [n,E] */, const uint16_t *tokens /* [n] */, const float *table /* [V,E] */,
                               int64_t n, int32_t E, cudaStream_t stream);
-/* dtable[v] = sum of dy[i] over i with tokens[i] = v, in order of i; rows of dy are ld floats apart. */
-cudaError_t crnn_launch_sum_by_token(float *dtable /* [V,E] */, const float *dy /* [n,ld] */, int64_t ld,
+/* dtable[v] = sum of dy[i] over i with tokens[i] = v, in order of i. */
+cudaError_t crnn_launch_sum_by_token(float *dtable /* [V,E] */, crnn_matrix dy /* [n,E] */,
                                      const uint16_t *tokens /* [n] */, int64_t n, int32_t V, int32_t E,
                                      cudaStream_t stream);
 
@@ -52,13 +71,14 @@ cudaError_t crnn_launch_dropout(float *y, const float *x, int64_t n, float p, ui
 
 /* rows.cu */
 /* y[j] = sum of x[i,j] over i. */
-cudaError_t crnn_launch_column_sums(float *y /* [columns] */, const float *x /* [rows,ld] */, int64_t ld, int64_t rows,
+cudaError_t crnn_launch_column_sums(float *y /* [columns] */, crnn_matrix x /* [rows,columns] */, int64_t rows,
                                     int32_t columns, cudaStream_t stream);
 /* x[i,j] += b[j]. */
 cudaError_t crnn_launch_add_bias(float *x /* [rows,ld] */, int64_t ld, const float *b /* [columns] */, int64_t rows,
                                  int32_t columns, cudaStream_t stream);
-/* To bfloat16, rounded to nearest even, and back. */
-cudaError_t crnn_launch_to_bf16(uint16_t *to, const float *from, int64_t n, cudaStream_t stream);
+/* To 16 bits, rounded to nearest even; SPLIT: low parts behind all high ones. And back from bfloat16. */
+cudaError_t crnn_launch_narrow(uint16_t *to /* [n], SPLIT [2,n] */, crnn_number_format format, int32_t doublings,
+                               const float *from, int64_t n, cudaStream_t stream);
 cudaError_t crnn_launch_from_bf16(float *to, const uint16_t *from, int64_t n, cudaStream_t stream);
 
 /* gates.cu: what stands between the products of two time steps of a recurrent layer. keep holds four parts of H floats a row. */
@@ -79,13 +99,14 @@ cudaError_t crnn_launch_gates(const crnn_gates *gates, cudaStream_t stream);
 
 typedef struct {
     float *dh;           /* [B,H] in: what came past z from the step after; out: what passes z here */
-    float *keep;         /* [B,ldk] in: n_h, z, r, n; out: dn_h, dz, dr, dn */
-    uint16_t *d16;       /* [B,3H] out: parts 0 to 2 of it in bfloat16, or NULL */
+    const float *keep;   /* [B,ldk] n_h, z, r, n */
+    void *d;             /* [B,ldd] out: dn_h, dz, dr, dn */
     const float *back;   /* [B,H] what came back through R */
     const float *dhs;    /* [B,H] */
     const float *h_prev; /* [B,H] */
     bool last;           /* the last time step: nothing comes from a later one, dh and back are not read */
-    int64_t ldk;
+    bool bf16;           /* d holds bfloat16, else floats */
+    int64_t ldk, ldd;
     int32_t B, H;
 } crnn_gates_backward;
 cudaError_t crnn_launch_gates_backward(const crnn_gates_backward *gates, cudaStream_t stream);

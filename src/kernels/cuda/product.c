@@ -1,6 +1,7 @@
 /* product.c - matrix products by cuBLASLt: descriptors and algorithm of each shape are made at its first use and kept. */
 #include "host/base/memory.h"
 #include "kernels/cuda/cuda.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,7 +35,7 @@ static product_key key_of(const crnn_cuda_product_shape *s, const float *C, cons
     key.shape.M = s->M, key.shape.N = s->N, key.shape.K = s->K;
     key.shape.lda = s->lda, key.shape.ldb = s->ldb, key.shape.ldc = s->ldc;
     key.shape.transpose_a = s->transpose_a, key.shape.transpose_b = s->transpose_b;
-    key.shape.bf16 = s->bf16, key.shape.accumulate = s->accumulate;
+    key.shape.format = s->format, key.shape.accumulate = s->accumulate;
     key.align_a = alignment(A), key.align_b = alignment(B), key.align_c = alignment(C);
     key.align_bias = alignment(bias);
     key.bias = bias != NULL;
@@ -74,9 +75,11 @@ static bool describe(crnn_cuda *cuda, crnn_cuda_product *p)
 {
     const crnn_cuda_product_shape *s = &p->key.shape;
     const crnn_gpu_libraries *lib = &cuda->lib;
-    bool exact = cuda->config.precision == CRNN_FP32 || s->bf16;
+    bool exact = cuda->config.precision == CRNN_FP32 || s->format != CRNN_FORMAT_FLOAT;
     cublasComputeType_t compute = exact ? CUBLAS_COMPUTE_32F : CUBLAS_COMPUTE_32F_FAST_TF32;
-    cudaDataType type = s->bf16 ? CUDA_R_16BF : CUDA_R_32F;
+    cudaDataType type = s->format == CRNN_FORMAT_BF16   ? CUDA_R_16BF
+                        : s->format == CRNN_FORMAT_FP16 ? CUDA_R_16F
+                                                        : CUDA_R_32F;
     cublasOperation_t first = s->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
                       second = s->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
     cublasLtEpilogue_t epilogue = p->key.bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
@@ -146,14 +149,14 @@ static crnn_cuda_product *product_for(crnn_cuda *cuda, const product_key *key)
 void crnn_cuda_multiply(crnn_cuda *cuda, const crnn_cuda_product_shape *shape, float *C, const void *A, const void *B,
                         const float *bias)
 {
-    const float one = 1, beta = shape->accumulate ? 1 : 0;
+    const float alpha = ldexpf(1, -shape->halvings), beta = shape->accumulate ? 1 : 0;
     if (cuda->failure.status)
         return;
     product_key key = key_of(shape, C, A, B, bias);
     crnn_cuda_product *p = product_for(cuda, &key);
     if (!p || (bias && !set(cuda, p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias)))
         return;
-    crnn_cublas_ok(cuda, cuda->lib.cublasLtMatmul(cuda->lt, p->desc, &one, B, p->a, A, p->b, &beta, C, p->c, C, p->c,
+    crnn_cublas_ok(cuda, cuda->lib.cublasLtMatmul(cuda->lt, p->desc, &alpha, B, p->a, A, p->b, &beta, C, p->c, C, p->c,
                                                   &p->algo, cuda->workspace, cuda->workspace_bytes, cuda->stream));
 }
 
@@ -162,7 +165,7 @@ static float time_product(crnn_cuda *cuda, int64_t n, float *C, const void *A, c
                           cudaEvent_t to)
 {
     crnn_cuda_product_shape shape = {.M = n, .N = n, .K = n, .lda = n, .ldb = n, .ldc = n};
-    shape.bf16 = cuda->config.precision == CRNN_BF16;
+    shape.format = cuda->config.precision == CRNN_BF16 ? CRNN_FORMAT_BF16 : CRNN_FORMAT_FLOAT;
     float best = 0;
     for (int round = 0; round < 4; round++) {
         float ms = 0;

@@ -1,20 +1,21 @@
-// rows.cu - a matrix and a vector: sums of columns, biases; and bfloat16, there and back.
-#include "kernels/cuda/gpu.h"
-#include "kernels/cuda/kernels.h"
+// rows.cu - a matrix and a vector: sums of columns, biases; and 16-bit formats, there and back.
+#include "kernels/cuda/formats.cuh"
 
 constexpr int THREADS = 256;
 constexpr int WIDE = 32, TALL = 16; // of a block that sums columns
 
 // Each thread adds every TALL-th row of one column; the TALL sums are added in order, in double.
+template <class F>
 __global__ void __launch_bounds__(WIDE *TALL, 1)
-    column_sums(float *y, const float *x, int64_t ld, int64_t rows, int32_t columns)
+    column_sums(float *y, const __grid_constant__ crnn_matrix x, int64_t rows, int32_t columns, float unit)
 {
     SHARED(float, part, [TALL][WIDE]);
     const int lane = threadIdx.x % WIDE, group = threadIdx.x / WIDE, column = blockIdx.x * WIDE + lane;
+    const auto *from = static_cast<const typename F::Item *>(x.at) + column;
     float sum = 0;
     if (column < columns)
         for (int64_t i = group; i < rows; i += TALL)
-            sum += x[i * ld + column];
+            sum += F::read(from + i * x.ld, x.low);
     part[group][lane] = sum;
     __syncthreads();
     if (group != 0 || column >= columns)
@@ -22,13 +23,17 @@ __global__ void __launch_bounds__(WIDE *TALL, 1)
     double all = 0;
     for (int g = 0; g < TALL; g++)
         all += static_cast<double>(part[g][lane]);
-    y[column] = static_cast<float>(all);
+    y[column] = static_cast<float>(all) * unit;
 }
 
-cudaError_t crnn_launch_column_sums(float *y, const float *x, int64_t ld, int64_t rows, int32_t columns,
-                                    cudaStream_t stream)
+cudaError_t crnn_launch_column_sums(float *y, crnn_matrix x, int64_t rows, int32_t columns, cudaStream_t stream)
 {
-    return LAUNCH(column_sums, (columns + WIDE - 1) / WIDE, WIDE * TALL, 0, stream, y, x, ld, rows, columns);
+    const unsigned blocks = (static_cast<unsigned>(columns) + WIDE - 1) / WIDE;
+    const float unit = ldexpf(1.0f, -x.doublings);
+    return format::with(x.format, [&](auto f) {
+        using F = decltype(f);
+        return LAUNCH(column_sums<F>, blocks, WIDE * TALL, 0, stream, y, x, rows, columns, unit);
+    });
 }
 
 __global__ void __launch_bounds__(THREADS, 1)
@@ -45,11 +50,16 @@ cudaError_t crnn_launch_add_bias(float *x, int64_t ld, const float *b, int64_t r
     return LAUNCH(add_bias, gpu_blocks(rows * columns, THREADS), THREADS, 0, stream, x, ld, b, rows, columns);
 }
 
-__global__ void __launch_bounds__(THREADS, 1) to_bf16(__nv_bfloat16 *to, const float *from, int64_t n)
+template <class F>
+__global__ void __launch_bounds__(THREADS, 1) narrow(uint16_t *to, const float *from, int64_t n, float scale)
 {
     const int64_t step = static_cast<int64_t>(gridDim.x) * THREADS;
-    for (int64_t i = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; i < n; i += step)
-        to[i] = __float2bfloat16_rn(from[i]);
+    for (int64_t i = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; i < n; i += step) {
+        uint32_t w[F::PARTS];
+        F::words(w, from[i] * scale, 0.0f);
+        for (int part = 0; part < F::PARTS; part++)
+            to[part * n + i] = static_cast<uint16_t>(w[part]);
+    }
 }
 
 __global__ void __launch_bounds__(THREADS, 1) from_bf16(float *to, const __nv_bfloat16 *from, int64_t n)
@@ -59,9 +69,22 @@ __global__ void __launch_bounds__(THREADS, 1) from_bf16(float *to, const __nv_bf
         to[i] = __bfloat162float(from[i]);
 }
 
-cudaError_t crnn_launch_to_bf16(uint16_t *to, const float *from, int64_t n, cudaStream_t stream)
+cudaError_t crnn_launch_narrow(uint16_t *to, crnn_number_format format, int32_t doublings, const float *from, int64_t n,
+                               cudaStream_t stream)
 {
-    return LAUNCH(to_bf16, gpu_blocks(n, THREADS), THREADS, 0, stream, reinterpret_cast<__nv_bfloat16 *>(to), from, n);
+    const float scale = ldexpf(1.0f, doublings);
+    const unsigned blocks = gpu_blocks(n, THREADS);
+    switch (format) {
+    case CRNN_FORMAT_BF16:
+        return LAUNCH(narrow<format::Bf16>, blocks, THREADS, 0, stream, to, from, n, scale);
+    case CRNN_FORMAT_FP16:
+        return LAUNCH(narrow<format::Fp16>, blocks, THREADS, 0, stream, to, from, n, scale);
+    case CRNN_FORMAT_SPLIT:
+        return LAUNCH(narrow<format::Split>, blocks, THREADS, 0, stream, to, from, n, scale);
+    case CRNN_FORMAT_FLOAT:
+        break;
+    }
+    return cudaErrorInvalidValue;
 }
 
 cudaError_t crnn_launch_from_bf16(float *to, const uint16_t *from, int64_t n, cudaStream_t stream)

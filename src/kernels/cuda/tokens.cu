@@ -1,6 +1,5 @@
 // tokens.cu - what is done with ids of characters: gathering batches, looking up rows, summing rows.
-#include "kernels/cuda/gpu.h"
-#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/formats.cuh"
 
 constexpr int THREADS = 256;
 
@@ -41,7 +40,9 @@ cudaError_t crnn_launch_embed(float *y, const uint16_t *tokens, const float *tab
 }
 
 // Adds THREADS tokens' worth of rows: list holds the positions of v among them, in order.
-__device__ static float add_rows(float sum, const float *dy, int64_t ld, const int *list, int count)
+template <class F>
+__device__ static float add_rows(float sum, const typename F::Item *dy, const crnn_matrix &m, const int *list,
+                                 int count)
 {
     constexpr int ahead = 8; // loads in flight: the additions are in order, the loads need not be
     int i = 0;
@@ -49,25 +50,27 @@ __device__ static float add_rows(float sum, const float *dy, int64_t ld, const i
         float row[ahead];
 #pragma unroll
         for (int j = 0; j < ahead; j++)
-            row[j] = dy[list[i + j] * ld];
+            row[j] = F::read(dy + list[i + j] * m.ld, m.low);
 #pragma unroll
         for (int j = 0; j < ahead; j++)
             sum += row[j];
     }
     for (; i < count; i++)
-        sum += dy[list[i] * ld];
+        sum += F::read(dy + list[i] * m.ld, m.low);
     return sum;
 }
 
 // A block has one character, blockIdx.x, and THREADS columns. It reads all tokens, THREADS at a time, and lists where its own stands.
-__global__ void __launch_bounds__(THREADS, 1)
-    sum_by_token(float *dtable, const float *dy, int64_t ld, const uint16_t *tokens, int64_t n, int32_t E)
+template <class F>
+__global__ void __launch_bounds__(THREADS, 1) sum_by_token(float *dtable, const __grid_constant__ crnn_matrix dy,
+                                                           const uint16_t *tokens, int64_t n, int32_t E, float unit)
 {
     constexpr int WARPS = THREADS / 32;
     SHARED(int, list, [THREADS]);
     SHARED(int, found, [WARPS]);
     const int tid = threadIdx.x, warp = tid / 32, lane = tid % 32;
     const int column = blockIdx.y * THREADS + tid;
+    const auto *from = static_cast<const typename F::Item *>(dy.at) + column;
     float sum = 0;
     // Two barriers are enough: found is written again behind the second one, list behind the first of the next round.
     for (int64_t base = 0; base < n; base += THREADS) {
@@ -85,15 +88,19 @@ __global__ void __launch_bounds__(THREADS, 1)
             list[before + __popc(votes & ((1u << lane) - 1u))] = tid;
         __syncthreads();
         if (column < E)
-            sum = add_rows(sum, dy + base * ld + column, ld, list, count);
+            sum = add_rows<F>(sum, from + base * dy.ld, dy, list, count);
     }
     if (column < E)
-        dtable[static_cast<int64_t>(blockIdx.x) * E + column] = sum;
+        dtable[static_cast<int64_t>(blockIdx.x) * E + column] = sum * unit;
 }
 
-cudaError_t crnn_launch_sum_by_token(float *dtable, const float *dy, int64_t ld, const uint16_t *tokens, int64_t n,
-                                     int32_t V, int32_t E, cudaStream_t stream)
+cudaError_t crnn_launch_sum_by_token(float *dtable, crnn_matrix dy, const uint16_t *tokens, int64_t n, int32_t V,
+                                     int32_t E, cudaStream_t stream)
 {
     const dim3 grid(static_cast<unsigned>(V), static_cast<unsigned>((E + THREADS - 1) / THREADS));
-    return LAUNCH(sum_by_token, grid, THREADS, 0, stream, dtable, dy, ld, tokens, n, E);
+    const float unit = ldexpf(1.0f, -dy.doublings);
+    return format::with(dy.format, [&](auto f) {
+        using F = decltype(f);
+        return LAUNCH(sum_by_token<F>, grid, THREADS, 0, stream, dtable, dy, tokens, n, E, unit);
+    });
 }

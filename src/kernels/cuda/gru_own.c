@@ -1,0 +1,215 @@
+/* gru_own.c - our own recurrent layers as ways of computing a layer: memory, weights in and out, and what follows on what. */
+#include "kernels/cuda/gru_own.h"
+#include <stdlib.h>
+#include <string.h>
+
+typedef crnn_gru_own layer;
+typedef crnn_gru_own_parts parts;
+
+static int64_t layer_params(const crnn_gru *g)
+{
+    return 3 * (int64_t)g->s.H * ((int64_t)g->s.I + g->s.H + 2);
+}
+
+/* A table is worth its V rows when a step looks up more, and for a layer that only reads, where it lasts, up to 64 MiB. */
+static bool folds(const crnn_gru_shape *s)
+{
+    return s->V > 0 && (s->V <= (int64_t)s->T * s->B || (!s->training && (int64_t)s->V * s->H <= (1 << 24) / 3));
+}
+
+static void layer_free(crnn_gru *g)
+{
+    layer *l = crnn_gru_own_of(g);
+    void *owned[] = {l->keep, l->hp,  l->dh,  l->x,   l->table,    l->dtable,
+                     l->R16,  l->h16, l->x16, l->K16, l->space[0], l->space[1]};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+        crnn_cuda_free(&g->cuda->base, owned[i]);
+    free(l);
+}
+
+static void make_memory(layer *l)
+{
+    crnn_cuda *cuda = l->base.cuda;
+    const crnn_gru_shape *s = &l->base.s;
+    int64_t B = s->B, H = s->H, T = s->T, halves = crnn_gru_own_halves(l);
+    size_t item = sizeof(float), half = sizeof(uint16_t);
+    l->keep = crnn_cuda_alloc_items(cuda, (s->training ? T + 1 : l->folded ? 1 : T) * B, 4 * H, item);
+    if (l->folded)
+        l->table = crnn_cuda_alloc_items(cuda, s->V, 3 * H, item);
+    if (l->folded && s->training)
+        l->dtable = crnn_cuda_alloc_items(cuda, s->V, 3 * H, item);
+    if (s->V > 0 && !l->folded)
+        l->x = crnn_cuda_alloc_items(cuda, T * B, s->I, item);
+    if (!l->folded && halves) {
+        l->x16 = crnn_cuda_alloc_items(cuda, halves * T * B, s->I, half);
+        l->K16 = crnn_cuda_alloc_items(cuda, halves * s->I, 3 * H, half);
+    }
+    if (halves && (s->training || l->bf16))
+        l->h16 = crnn_cuda_alloc_items(cuda, halves * (s->training ? T + 1 : 2) * B, H, half);
+    for (int i = 0; i < crnn_gru_own_passes(l); i++) {
+        l->space[i] = crnn_cuda_alloc(&cuda->base, crnn_persist_bytes(&l->plan[i]));
+        if (l->space[i])
+            crnn_cuda_watch(cuda, crnn_persist_status(l->space[i]),
+                            "the blocks of the persistent kernel waited for one another in vain: is the GPU shared "
+                            "with other work? use --rnn-algo cudnn");
+    }
+    if (l->persistent)
+        return;
+    l->hp = crnn_cuda_alloc_items(cuda, B, 3 * H, item);
+    if (s->training)
+        l->dh = crnn_cuda_alloc_items(cuda, B, H, item);
+    if (l->bf16)
+        l->R16 = crnn_cuda_alloc_items(cuda, H, 3 * H, half);
+}
+
+static const crnn_persist_precision persist_precision[] = {
+    [CRNN_FP32] = CRNN_PERSIST_SPLIT, [CRNN_TF32] = CRNN_PERSIST_FP16, [CRNN_BF16] = CRNN_PERSIST_BF16};
+static const crnn_number_format persist_format[] = {
+    [CRNN_FP32] = CRNN_FORMAT_SPLIT, [CRNN_TF32] = CRNN_FORMAT_FP16, [CRNN_BF16] = CRNN_FORMAT_BF16};
+
+static void plan_passes(layer *l)
+{
+    crnn_cuda *cuda = l->base.cuda;
+    const crnn_gru_shape *s = &l->base.s;
+    struct cudaDeviceProp p;
+    if (!crnn_cuda_ok(cuda, cudaGetDeviceProperties(&p, 0)))
+        return;
+    crnn_persist_gpu gpu = {p.multiProcessorCount, (int32_t)p.sharedMemPerBlockOptin, p.major};
+    for (int i = 0; i < crnn_gru_own_passes(l) && !cuda->failure.status; i++)
+        if (!crnn_persist_plan_for(&l->plan[i], i ? CRNN_PERSIST_BACKWARD : CRNN_PERSIST_FORWARD,
+                                   persist_precision[cuda->config.precision], s->B, s->H, &gpu, 0, 0))
+            crnn_cuda_failed(cuda, CRNN_ERR_ARGUMENT,
+                             "so many units do not fit into this GPU's registers and shared memory; use --rnn-algo "
+                             "cudnn or loop");
+}
+
+static crnn_gru *make(crnn_cuda *cuda, const crnn_gru_shape *shape, const crnn_gru_way *way)
+{
+    layer *l = calloc(1, sizeof *l);
+    if (!l) {
+        crnn_cuda_failed(cuda, CRNN_ERR_MEMORY, "out of memory");
+        return NULL;
+    }
+    l->base = (crnn_gru){.way = way, .cuda = cuda, .s = *shape};
+    l->folded = folds(shape);
+    l->persistent = way == &crnn_gru_persist;
+    l->bf16 = !l->persistent && cuda->config.precision == CRNN_BF16;
+    l->format = l->persistent ? persist_format[cuda->config.precision] : l->bf16 ? CRNN_FORMAT_BF16 : CRNN_FORMAT_FLOAT;
+    l->doublings = l->format == CRNN_FORMAT_FP16 || l->format == CRNN_FORMAT_SPLIT ? CRNN_PERSIST_DOUBLINGS : 0;
+    plan_passes(l);
+    if (!cuda->failure.status)
+        make_memory(l);
+    if (!cuda->failure.status)
+        return &l->base;
+    layer_free(&l->base);
+    return NULL;
+}
+
+static crnn_gru *loop_make(crnn_cuda *cuda, const crnn_gru_shape *shape)
+{
+    return make(cuda, shape, &crnn_gru_loop);
+}
+
+static crnn_gru *persist_make(crnn_cuda *cuda, const crnn_gru_shape *shape)
+{
+    return make(cuda, shape, &crnn_gru_persist);
+}
+
+/* --- canonical weights in and out ------------------------------------------------------------------------------------ */
+
+/* Gates z, r, n to n, z, r, or back, row by row, on the host. */
+static void turn_gates(float *to, const float *from, int64_t rows, int64_t H, bool back)
+{
+    size_t one = (size_t)H * sizeof *to, two = 2 * one;
+    for (int64_t i = 0; i < rows; i++, to += 3 * H, from += 3 * H) {
+        memcpy(back ? to + 2 * H : to, back ? from : from + 2 * H, one);
+        memcpy(back ? to : to + H, back ? from + H : from, two);
+    }
+}
+
+static float *host_block(const crnn_gru *g)
+{
+    float *block = malloc((size_t)layer_params(g) * sizeof *block);
+    if (!block)
+        crnn_cuda_failed(g->cuda, CRNN_ERR_MEMORY, "out of host memory");
+    return block;
+}
+
+static void layer_pack(crnn_gru *g, float *w, const float *kernel, const float *recurrent, const float *bias)
+{
+    crnn_backend *be = &g->cuda->base;
+    int64_t H = g->s.H;
+    float *block = host_block(g);
+    if (!block)
+        return;
+    parts p = crnn_gru_own_parts_of(g, block);
+    memcpy(p.K, kernel, (size_t)(g->s.I * 3 * H) * sizeof *w);
+    turn_gates(p.R, recurrent, H, H, false);
+    memcpy(p.b0, bias, (size_t)(3 * H) * sizeof *w);
+    turn_gates(p.b1, bias + 3 * H, 1, H, false);
+    be->ops->upload(be, w, block, (size_t)layer_params(g) * sizeof *w);
+    free(block);
+}
+
+static void layer_unpack(crnn_gru *g, float *kernel, float *recurrent, float *bias, const float *w)
+{
+    crnn_backend *be = &g->cuda->base;
+    int64_t H = g->s.H;
+    float *block = host_block(g);
+    if (!block)
+        return;
+    be->ops->download(be, block, w, (size_t)layer_params(g) * sizeof *w);
+    if (!g->cuda->failure.status) {
+        parts p = crnn_gru_own_parts_of(g, block);
+        memcpy(kernel, p.K, (size_t)(g->s.I * 3 * H) * sizeof *w);
+        turn_gates(recurrent, p.R, H, H, true);
+        memcpy(bias, p.b0, (size_t)(3 * H) * sizeof *w);
+        turn_gates(bias + 3 * H, p.b1, 1, H, true);
+    }
+    free(block);
+}
+
+/* --- forward and backward ---------------------------------------------------------------------------------------------- */
+
+static void layer_prepare(crnn_gru *g, const crnn_gru_input *in, const float *w)
+{
+    parts p = crnn_gru_own_parts_of(g, w);
+    crnn_gru_own_prepare(crnn_gru_own_of(g), in, &p);
+}
+
+static void layer_forward(crnn_gru *g, float *hs, const crnn_gru_input *in, const float *h_first, const float *w)
+{
+    layer *l = crnn_gru_own_of(g);
+    parts p = crnn_gru_own_parts_of(g, w);
+    if (!l->folded)
+        crnn_gru_own_project(l, in, &p);
+    crnn_gru_own_forward(l, hs, in, h_first, &p);
+}
+
+static void layer_backward(crnn_gru *g, float *din, float *dw, const float *dhs, const float *hs,
+                           const crnn_gru_input *in, const float *h_first, const float *w)
+{
+    layer *l = crnn_gru_own_of(g);
+    parts p = crnn_gru_own_parts_of(g, w), d = crnn_gru_own_parts_of(g, dw);
+    crnn_gru_own_backward(l, dhs, hs, h_first, &p);
+    crnn_gru_own_gradients_of(l, din, &d, hs, in, h_first, &p);
+}
+
+static double layer_flop(const crnn_gru *g, bool backward)
+{
+    double H3 = 3.0 * g->s.H, n = (double)g->s.T * g->s.B;
+    double recurrent = 2.0 * n * g->s.H * H3;
+    double input = 2.0 * (crnn_gru_own_of(g)->folded ? (double)g->s.V : n) * g->s.I * H3;
+    if (!backward)
+        return recurrent + input;
+    return 2.0 * recurrent - 2.0 * g->s.B * g->s.H * H3 + 2.0 * input; /* nothing flows out through h_first */
+}
+
+/* The ways differ in how a layer is made. */
+#define WAY(make_it)                                                                                                   \
+    {                                                                                                                  \
+        .make = make_it, .free = layer_free, .params = layer_params, .pack = layer_pack, .unpack = layer_unpack,       \
+        .prepare = layer_prepare, .forward = layer_forward, .backward = layer_backward, .flop = layer_flop             \
+    }
+const crnn_gru_way crnn_gru_loop = WAY(loop_make);
+const crnn_gru_way crnn_gru_persist = WAY(persist_make);
