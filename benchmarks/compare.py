@@ -182,6 +182,8 @@ def measure(arguments, contenders, result):
             versions = report["versions"]
             if entry.setdefault("versions", versions) != versions:
                 sys.exit(f"{name}: the file holds rounds of {entry['versions']}, this is {versions}")
+            if report.get("rnn", {}).get("candidates"):  # how the recurrent layers are computed, and what else was tried
+                entry["rnn"] = report["rnn"]
             entry["rounds"].append({key: report[key] for key in FIGURES if key in report})
             entry["command"] = shlex.join(command).replace(HERE, "benchmarks").replace(sys.executable, "python3")
             keep(arguments, result)

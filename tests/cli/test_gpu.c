@@ -236,12 +236,23 @@ static void assert_same_bits(const char *one, const char *other)
                      0);
 }
 
-static void the_fastest_way_is_measured_once_and_recorded(void **state)
+static void measuring_changes_no_bit_of_the_run(void **state)
 {
     (void)state;
-    program_do(&run, dir, TRAIN_SHAPE, "--out", "measured", "--max-steps", "3");
+    char way[40];
+    program_do(&run, dir, TRAIN_SHAPE, "--out", "measured", "--max-steps", "10");
     assert_done(run);
     assert_holds(run.err, "the fastest way as measured now: ");
+    assert_int_equal(sscanf(strstr(run.err, "recurrent layers by "), "recurrent layers by %39[^,]", way), 1);
+    assert_recorded("measured", way);
+    program_do(&run, dir, TRAIN_SHAPE, "--out", "asked", "--max-steps", "10", "--rnn-algo", way);
+    assert_done(run);
+    assert_same_bits("measured", "asked");
+}
+
+static void the_fastest_way_is_taken_from_what_was_measured_and_recorded(void **state)
+{
+    (void)state;
     program_do(&run, dir, TRAIN_SHAPE, "--out", "earlier", "--max-steps", "3");
     assert_done(run);
     assert_holds(run.err, "the fastest way as measured earlier: ");
@@ -357,7 +368,8 @@ int main(void)
         cmocka_unit_test(both_devices_write_the_same_text),
         cmocka_unit_test(evaluation_and_bench_run_there_too),
         cmocka_unit_test(every_way_and_precision_trains),
-        cmocka_unit_test(the_fastest_way_is_measured_once_and_recorded),
+        cmocka_unit_test(measuring_changes_no_bit_of_the_run),
+        cmocka_unit_test(the_fastest_way_is_taken_from_what_was_measured_and_recorded),
         cmocka_unit_test(a_run_goes_on_as_it_was_computed_whatever_is_measured_since),
         cmocka_unit_test(another_way_may_be_asked_for_when_a_run_goes_on),
         cmocka_unit_test(on_the_cpu_a_run_of_a_gpu_goes_on_with_the_cpus_own_way),

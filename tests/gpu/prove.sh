@@ -122,6 +122,16 @@ for precision in fp32 tf32 bf16; do
         check "bench-$precision-$algo" 40 "$CRNN_PROGRAM" bench --json --device cuda --precision $precision --rnn-algo $algo
     done
 done
+
+part "which way computes the recurrent layers" 470
+for shape in 1024,64 2048,64 2048,256 4096,64 4096,256; do
+    for precision in fp32 tf32 bf16; do
+        check "ways-$precision-H${shape%,*}-B${shape#*,}" 40 "$CRNN_PROGRAM" bench --json --device cuda --precision $precision \
+            --units "${shape%,*}" --batch "${shape#*,}" --measure-again --steps 2 --sample-length 0
+    done
+done
+
+part "beside other programs" 535
 python3 -c 'import numpy' 2>/dev/null &&
     check compare 240 python3 "$root/benchmarks/compare.py" --program "$CRNN_PROGRAM" --device cuda --rounds 1 --steps 50 \
         --out "$out/compare.json"

@@ -42,7 +42,7 @@ def load(path):
 
 def benches(folder, names):
     for name in names:
-        report = load(os.path.join(folder, "logs", name + ".txt")) if name.startswith("bench-") else None
+        report = load(os.path.join(folder, "logs", name + ".txt")) if name.startswith(("bench-", "ways-")) else None
         if report:
             yield name, report
 
@@ -55,6 +55,14 @@ def table(proof):
         share = b["flop_rate"] / b["peak_flop_rate"] if b.get("peak_flop_rate") else float("nan")
         lines.append(f"{name:24} {b['step_seconds'] * 1e3:9.3f} {b['chars_per_second']:12.0f} {share:14.0%} "
                      f"{b['peak_memory_bytes'] / 2**20:7.0f}")
+    for name, b in proof["benches"].items():
+        candidates = b.get("rnn", {}).get("candidates")
+        if candidates:
+            lines += ["", f"{name}: {b['rnn']['algo']}, {b['rnn']['reason']}"]
+            lines += [f"    {c['name']:22} " + (f"no: {c['why_not']}" if c["why_not"] else
+                      f"forward {c['forward_seconds'] * 1e3:8.3f} ms, backward {c['backward_seconds'] * 1e3:8.3f}, differs by {c['difference']:.1e}")
+                      for c in candidates]
+    lines.append("")
     for name, ratio in (proof.get("compare") or {}).get("ratios", {}).items():
         figures = ", ".join(f"{kind} {value:.2f}x" for kind, value in ratio.items())
         lines.append(f"against {name}: {figures}")
