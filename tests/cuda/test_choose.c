@@ -1,6 +1,5 @@
 /* Which way computes the recurrent layers, where that is left to the backend: the fastest of given times, what is refused, what is remembered.
  * Times on the simulated device mean nothing, so the tests give them. */
-#include "host/base/files.h"
 #include "kernels/cuda/choose.h"
 #include "support/cmocka.h"
 #include "support/scratch.h"
@@ -9,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static const crnn_gru_shape layers[] = {{.T = 3, .B = 3, .I = 4, .H = 7, .V = 11, .training = true},
@@ -473,6 +471,20 @@ static void without_cudnns_way_nothing_is_compared(void **state)
     assert_int_equal(access(caches, F_OK), -1);
 }
 
+static void a_layer_larger_than_the_gpu_is_not_tried(void **state)
+{
+    (void)state;
+    crnn_rnn_choice choice;
+    crnn_error err = {0};
+    const crnn_gru_shape huge = {.T = 1 << 24, .B = 1 << 24, .I = 1 << 24, .H = 1 << 24, .training = true};
+    be->ops->gru_choose(be, &choice, &huge, 1);
+    assert_string_equal(choice.name, "cudnn");
+    assert_null(be->ops->gru_new(be, &huge));
+    assert_int_equal(be->ops->sync(be, &err), CRNN_ERR_MEMORY);
+    expect_words(err.text, "larger than the GPU's memory");
+    assert_int_equal(access(caches, F_OK), -1);
+}
+
 /* --- opening --------------------------------------------------------------------------------------------------------- */
 
 static void a_backend_is_opened_once(void **state)
@@ -507,6 +519,7 @@ int main(void)
         TEST(what_cannot_be_kept_is_told_once_and_measured_again),
         TEST(where_none_of_ours_serves_it_is_said),
         TEST(without_cudnns_way_nothing_is_compared),
+        TEST(a_layer_larger_than_the_gpu_is_not_tried),
         TEST(a_backend_is_opened_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

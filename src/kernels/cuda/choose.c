@@ -1,3 +1,4 @@
+/* choose.c - the way to compute the recurrent layers of a model: measured, remembered or asked for. */
 #include "kernels/cuda/choose.h"
 #include "kernels/cuda/device.h"
 #include <math.h>
@@ -96,7 +97,7 @@ bool crnn_rnn_measure(crnn_cuda *cuda, crnn_rnn_choice *choice, const crnn_gru_n
         if (choice->candidates[0].why[0]) /* there is nothing to hold the others against */
             return false;
     }
-    return lasting;
+    return lasting && !cuda->failure.status;
 }
 
 /* --- choosing -------------------------------------------------------------------------------------------------------- */
