@@ -51,6 +51,8 @@ typedef struct {
     int watched_count;
     uint32_t *said; /* [CRNN_MAX_WATCHED] pinned host memory that they are read into */
 
+    int64_t gate_bytes; /* that one layer of our own may keep for its backward pass; 0: an eighth of the GPU's memory */
+
     crnn_cuda_product *products; /* made at first use, kept */
     crnn_gru *layers;            /* all layers, so that a write to weights makes what they prepared stale */
     crnn_cuda_list lists[CRNN_RECORDS];
