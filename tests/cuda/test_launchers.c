@@ -1,11 +1,72 @@
 /* Each kernel through its launcher against plain loops, over shapes that no block or warp divides. Memory is of the exact size and unwritten
    where a kernel is to write, so that what it misses or oversteps shows; the checker sees what races. Planted mistakes must fail here. */
-#include "cuda/launching.h"
+#include "cusim/numbers.h"
 #include "kernels/cuda/kernels.h"
 #include "support/reference.h"
 
 #include "host/base/rng.h"
 #include <crnn/text.h>
+#include <cusim_control.h>
+#include <stdlib.h>
+
+/* ---- memory of one test, on the device and here; given back at its end */
+enum { BLOCKS = 64 };
+static void *on_device[BLOCKS], *here[BLOCKS];
+static int devices, heres;
+static void *room(size_t bytes)
+{
+    assert_true(devices < BLOCKS);
+    cuda(cudaMalloc(&on_device[devices], bytes));
+    return on_device[devices++];
+}
+static void *up(const void *from, size_t bytes)
+{
+    void *p = room(bytes);
+    cuda(cudaMemcpy(p, from, bytes, cudaMemcpyHostToDevice));
+    return p;
+}
+static void *host(size_t bytes)
+{
+    assert_true(heres < BLOCKS);
+    return here[heres++] = calloc(bytes ? bytes : 1, 1);
+}
+static void *down(const void *from, size_t bytes)
+{
+    void *p = host(bytes);
+    cuda(cudaMemcpy(p, from, bytes, cudaMemcpyDeviceToHost));
+    return p;
+}
+static void give_back(void)
+{
+    while (devices)
+        cuda(cudaFree(on_device[--devices]));
+    while (heres)
+        free(here[--heres]);
+}
+static float *floats(size_t n, float limit)
+{
+    float *x = host(n * sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = limit * ((float)draw(2001) - 1000) / 1000;
+    return x;
+}
+static uint16_t *ids(size_t n, unsigned below)
+{
+    uint16_t *x = host(n * sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = (uint16_t)draw(below);
+    return x;
+}
+static void expect(const float *got, const double *wanted, size_t n, double relative, double absolute)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!(fabs((double)got[i] - wanted[i]) <= relative * fabs(wanted[i]) + absolute))
+            fail_msg("[%zu]: %.9g, not %.9g", i, (double)got[i], wanted[i]);
+}
+static void expect_floats(const float *got, const float *wanted, size_t n)
+{
+    assert_memory_equal(got, wanted, n * sizeof *got);
+}
 
 /* ---- tokens.cu */
 static void a_batch_is_the_text_from_each_start(void **state)
@@ -213,8 +274,14 @@ static void check_adam(size_t n, float clip, int32_t finite)
         rw[i] = (double)w[i] - (double)a->rate * rm[i] / (sqrt(rv[i]) + (double)a->epsilon) -
                 (double)a->decay * (double)w[i];
     }
-    cuda(crnn_launch_adam(dw, dm, dv, up(g, 4 * n), (int64_t)n, up(&inputs, sizeof inputs),
-                          up(&numbers, sizeof numbers), NULL));
+    const crnn_gpu_update update = {.w = dw,
+                                    .m = dm,
+                                    .v = dv,
+                                    .g = up(g, 4 * n),
+                                    .to = (int64_t)n,
+                                    .inputs = up(&inputs, sizeof inputs),
+                                    .numbers = up(&numbers, sizeof numbers)};
+    cuda(crnn_launch_adam(&update, NULL));
     if (finite) { /* half a dozen roundings to float; 1 - beta in float has an error of its own, 1e-4 of 0.001 in 2^-24 */
         expect(down(dm, 4 * n), rm, n, 1e-6, 1e-7);
         expect(down(dv, 4 * n), rv, n, 5e-5, 1e-9);
@@ -581,6 +648,12 @@ static void picks_are_those_of_the_host(void **state)
         give_back();
     }
 }
+static int nothing_was_found(void **state)
+{
+    (void)state;
+    return cusim_errors();
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)

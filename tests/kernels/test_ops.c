@@ -1,10 +1,100 @@
 /* Every op of a backend against plain loops in double precision, over sizes that no block divides. */
-#include "support/tensors.h"
+#include "support/cmocka.h"
 
+#include "host/base/rng.h"
+#include "kernels/backend.h"
+#include "support/device.h"
 #include "support/reference.h"
 #include <crnn/text.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* NULL where the device has no bf16, with a sentence that says so. */
+static crnn_backend *open_precision(crnn_precision precision)
+{
+    crnn_device_config config = test_device();
+    config.precision = precision;
+    crnn_error err = {0};
+    crnn_backend *be = crnn_backend_open(&config, NULL, 0, &err);
+    if (!be && precision == CRNN_FP32)
+        fail_msg("%s", err.text);
+    if (!be)
+        assert_int_equal(err.status, CRNN_ERR_DEVICE);
+    return be;
+}
+
+static crnn_backend *open_backend(void)
+{
+    return open_precision(CRNN_FP32);
+}
+
+static void no_failure(crnn_backend *be)
+{
+    crnn_error err = {0};
+    if (be->ops->sync(be, &err))
+        fail_msg("%s", err.text);
+}
+
+/* A tensor in three forms: doubles of the reference (exactly the floats), host floats, device floats. */
+typedef struct {
+    int64_t n;
+    double *d;
+    float *f;
+    float *device;
+} tensor;
+
+static tensor make(crnn_backend *be, int64_t n)
+{
+    tensor t = {n, calloc((size_t)n, sizeof(double)), calloc((size_t)n, sizeof(float)), NULL};
+    t.device = be->ops->alloc(be, (size_t)n * sizeof(float));
+    assert_non_null(t.device);
+    return t;
+}
+
+/* Uniform in +-range, a different sequence for each number. */
+static tensor draw(crnn_backend *be, int64_t n, double range, uint64_t number)
+{
+    tensor t = make(be, n);
+    for (int64_t i = 0; i < n; i++) {
+        t.f[i] = (float)(((double)crnn_u01(crnn_philox(7, number, (uint64_t)i).v[0]) * 2 - 1) * range);
+        t.d[i] = (double)t.f[i];
+    }
+    be->ops->upload(be, t.device, t.f, (size_t)n * sizeof(float));
+    return t;
+}
+
+static void drop(crnn_backend *be, tensor *t)
+{
+    be->ops->free(be, t->device);
+    free(t->f);
+    free(t->d);
+}
+
+/* || device - d || / || d ||: single precision keeps it near 1e-7, and sums of a few hundred terms below 1e-6. */
+static void assert_near(crnn_backend *be, const char *what, tensor *t, double tolerance)
+{
+    double error = 0, norm = 0;
+    be->ops->download(be, t->f, t->device, (size_t)t->n * sizeof(float));
+    for (int64_t i = 0; i < t->n; i++) {
+        double e = (double)t->f[i] - t->d[i];
+        error += e * e;
+        norm += t->d[i] * t->d[i];
+    }
+    if (!(sqrt(error) <= tolerance * sqrt(norm) + 1e-30))
+        fail_msg("%s: error %g of the norm %g", what, sqrt(error), sqrt(norm));
+}
+
+static uint16_t *draw_tokens(crnn_backend *be, uint16_t **device, int64_t n, int32_t V)
+{
+    uint16_t *tokens = calloc((size_t)n, sizeof *tokens);
+    for (int64_t i = 0; i < n; i++)
+        tokens[i] = (uint16_t)(crnn_philox(8, (uint64_t)V, (uint64_t)i).v[1] % (uint32_t)V);
+    *device = be->ops->alloc(be, (size_t)n * sizeof **device);
+    be->ops->upload(be, *device, tokens, (size_t)n * sizeof *tokens);
+    return tokens;
+}
 
 static const crnn_gru_shape shapes[] = {
     /* T, B, I, H, V, training */
@@ -190,6 +280,142 @@ static void new_weights_are_seen_however_they_arrive(void **state)
     no_failure(be);
     gru_case_free(be, &c);
     be->ops->close(be);
+}
+
+/* --- layers whose weights are updated ------------------------------------------------------------------------------------ */
+
+/* More layers than one launch of an update may serve, all in one arena; and as many that read copies of their weights, which are stale
+ * each time. */
+enum { MANY = 10, MANY_T = 2, MANY_B = 3, MANY_I = 3, MANY_STATE = MANY_T * MANY_B * (4 + MANY) };
+typedef struct {
+    crnn_backend *be;
+    crnn_gru_shape s[MANY];
+    crnn_gru *g[MANY], *fresh[MANY];
+    int64_t at[MANY], size[MANY]; /* in the arena */
+    tensor w, m, v, dw, copy, x, h_first, dhs, hs, seen, seen_dw;
+    crnn_step_inputs *inputs;
+    crnn_step_numbers *numbers;
+} updated;
+
+static void pass(const updated *u, int k, crnn_gru *g, const tensor *w, int64_t at, float *hs, const tensor *dw)
+{
+    const crnn_gru_input in = {.x = u->x.device};
+    int64_t one = MANY_B * (int64_t)u->s[k].H;
+    u->be->ops->gru_forward(g, hs, hs + (MANY_T - 1) * one, &in, u->h_first.device, w->device + at);
+    u->be->ops->gru_backward(g, NULL, dw->device + u->at[k], u->dhs.device, hs, &in, u->h_first.device, w->device + at);
+}
+
+static updated updated_new(crnn_backend *be)
+{
+    updated u = {.be = be, .w = {0}};
+    int64_t n = 0;
+    for (int k = 0; k < MANY; k++) {
+        u.s[k] = (crnn_gru_shape){MANY_T, MANY_B, MANY_I, 4 + k, 0, true};
+        u.g[k] = be->ops->gru_new(be, &u.s[k]);
+        u.fresh[k] = be->ops->gru_new(be, &u.s[k]);
+        u.at[k] = n;
+        u.size[k] = be->ops->gru_params(u.g[k]);
+        n += (u.size[k] + 15) / 16 * 16;
+    }
+    u.w = draw(be, n, 0.5, 1);
+    u.x = draw(be, MANY_T * MANY_B * MANY_I, 1, 2);
+    u.h_first = draw(be, MANY_B * (4 + MANY), 1, 3);
+    u.dhs = draw(be, MANY_STATE, 1, 4);
+    tensor *empty[] = {&u.m, &u.v, &u.dw, &u.copy, &u.seen_dw};
+    for (size_t i = 0; i < sizeof empty / sizeof *empty; i++)
+        *empty[i] = make(be, n);
+    u.hs = make(be, MANY_STATE);
+    u.seen = make(be, MANY_STATE);
+    u.inputs = be->ops->alloc(be, sizeof *u.inputs);
+    u.numbers = be->ops->alloc(be, sizeof *u.numbers);
+    be->ops->upload(be, u.inputs, &(crnn_step_inputs){.adam = {0.05F, 0.9F, 0.999F, 1e-7F, 0, 0}}, sizeof *u.inputs);
+    be->ops->upload(be, u.numbers, &(crnn_step_numbers){.finite = 1}, sizeof *u.numbers);
+    return u;
+}
+
+static void updated_free(updated *u)
+{
+    tensor *all[] = {&u->w, &u->m, &u->v, &u->dw, &u->copy, &u->x, &u->h_first, &u->dhs, &u->hs, &u->seen, &u->seen_dw};
+    for (int k = 0; k < MANY; k++) {
+        u->be->ops->gru_free(u->g[k]);
+        u->be->ops->gru_free(u->fresh[k]);
+    }
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        drop(u->be, all[i]);
+    u->be->ops->free(u->be, u->inputs);
+    u->be->ops->free(u->be, u->numbers);
+}
+
+/* Steps of all layers, as one list. */
+static void many_steps(const updated *u, int steps)
+{
+    const crnn_backend_ops *ops = u->be->ops;
+    for (int i = 0; i < steps; i++)
+        if (ops->record(u->be, CRNN_RECORD_TRAIN)) {
+            for (int k = 0; k < MANY; k++)
+                pass(u, k, u->g[k], &u->w, u->at[k], u->hs.device, &u->dw);
+            ops->adam(u->be, u->w.device, u->m.device, u->v.device, u->dw.device, u->w.n, u->inputs, u->numbers);
+            assert_true(ops->record_end(u->be, CRNN_RECORD_TRAIN));
+        }
+}
+
+/* A pass of each layer and one of a layer that has seen nothing of these weights yet: the same bits. */
+static void all_are_fresh(const updated *u)
+{
+    const crnn_backend_ops *ops = u->be->ops;
+    for (int k = 0; k < MANY; k++) {
+        size_t bytes = (size_t)u->size[k] * sizeof(float), states = MANY_STATE * sizeof(float);
+        pass(u, k, u->g[k], &u->w, u->at[k], u->hs.device, &u->dw);
+        ops->copy(u->be, u->copy.device + u->at[k], u->w.device + u->at[k], bytes);
+        pass(u, k, u->fresh[k], &u->copy, u->at[k], u->seen.device, &u->seen_dw);
+        ops->download(u->be, u->hs.f, u->hs.device, states);
+        ops->download(u->be, u->seen.f, u->seen.device, states);
+        assert_memory_equal(u->hs.f, u->seen.f, (size_t)(MANY_T * MANY_B * u->s[k].H) * sizeof(float));
+        ops->download(u->be, u->dw.f, u->dw.device + u->at[k], bytes);
+        ops->download(u->be, u->seen_dw.f, u->seen_dw.device + u->at[k], bytes);
+        assert_memory_equal(u->dw.f, u->seen_dw.f, bytes);
+    }
+    no_failure(u->be);
+}
+
+static void check_updated(crnn_backend *be)
+{
+    updated u = updated_new(be);
+    const crnn_backend_ops *ops = be->ops;
+    const float *kernel = u.w.f, *recurrent = u.w.f + 40, *bias = u.w.f + 200;
+    many_steps(&u, 5);
+    all_are_fresh(&u);
+    many_steps(&u, 5); /* weights from outside must be seen by what is replayed by now */
+    ops->gru_pack(u.g[2], u.w.device + u.at[2], kernel, recurrent, bias);
+    many_steps(&u, 1);
+    all_are_fresh(&u);
+    many_steps(&u, 5);
+    ops->upload(be, u.w.device + u.at[5] + 60, u.w.f, 30 * sizeof(float));
+    ops->zero(be, u.w.device + u.at[9] + 80, 20 * sizeof(float));
+    many_steps(&u, 4);
+    all_are_fresh(&u);
+    many_steps(&u, 4);
+    ops->copy(be, u.w.device + u.at[7], u.w.device + u.at[3], (size_t)u.size[3] * sizeof(float));
+    all_are_fresh(&u);
+    many_steps(&u, 4);
+    ops->upload(be, u.numbers, &(crnn_step_numbers){.finite = 0}, sizeof *u.numbers); /* not taken */
+    many_steps(&u, 2);
+    all_are_fresh(&u);
+    updated_free(&u);
+}
+
+static void what_layers_keep_of_weights_follows_every_update(void **state)
+{
+    (void)state;
+    for (int precision = CRNN_FP32; precision <= CRNN_BF16; precision++) {
+        if (precision == CRNN_TF32 && test_device().kind == CRNN_DEVICE_CPU) /* which has none */
+            continue;
+        crnn_backend *be = open_precision((crnn_precision)precision);
+        if (!be)
+            continue;
+        check_updated(be);
+        be->ops->close(be);
+    }
 }
 
 static void packed_weights_come_back_as_they_were(void **state)
@@ -679,6 +905,7 @@ int main(void)
         cmocka_unit_test(a_gru_layer_in_bf16_stays_near_the_reference),
         cmocka_unit_test(a_gru_layer_in_tf32_stays_near_the_reference),
         cmocka_unit_test(new_weights_are_seen_however_they_arrive),
+        cmocka_unit_test(what_layers_keep_of_weights_follows_every_update),
         cmocka_unit_test(packed_weights_come_back_as_they_were),
         cmocka_unit_test(a_dense_layer_and_its_gradients_are_those_of_the_reference),
         cmocka_unit_test(embedding_looks_up_and_sums_by_character),

@@ -2,6 +2,7 @@
 #include "support/cmocka.h"
 
 #include "kernels/cuda/gru_persist.h"
+#include "kernels/cuda/kernels.h"
 #include <cusim_control.h>
 #include <math.h>
 #include <stdbool.h>
@@ -167,6 +168,13 @@ static void put_weights_far(crnn_persist_plan *p)
     p->shared += (p->resident - fewest) * 8 * tiles * parts * 512;
     p->resident = fewest;
 }
+/* For one pass alone. */
+static void pack(const run *r, const layer *l, int d, cudaStream_t stream)
+{
+    crnn_persist_copies copies = {.R = r->R, .ldr = l->ldr, .H = l->s.H};
+    *(d ? &copies.backward : &copies.forward) = crnn_persist_copy_of(&r->plan[d], r->work[d]);
+    ok(crnn_persist_pack(&copies, r->plan[d].precision, stream));
+}
 static run run_new(const layer *l, crnn_persist_precision precision)
 {
     const shape *s = &l->s;
@@ -197,7 +205,7 @@ static run run_new(const layer *l, crnn_persist_precision precision)
     r.ldd = s->apart ? (int64_t)(parts * 4 * H) + 3 : 2 * l->ldk;
     r.d = s->apart ? device(NULL, n * (size_t)r.ldd * sizeof *r.d) : (uint16_t *)(r.keep + s->B * l->ldk);
     for (int d = 0; d < 2; d++)
-        ok(crnn_persist_pack(&r.plan[d], r.work[d], r.R, l->ldr, NULL));
+        pack(&r, l, d, NULL);
     return r;
 }
 static void run_free(const layer *l, run *r)
@@ -411,7 +419,7 @@ static void launches_of_one_workspace_give_the_same_bits(void **state)
         ok(crnn_persist_launch_forward(&r.plan[0], &forward, stream));
         ok(crnn_persist_launch_backward(&r.plan[1], &backward, stream));
         if (i == 2)
-            ok(crnn_persist_pack(&r.plan[0], r.work[0], r.R, l.ldr, stream));
+            pack(&r, &l, 0, stream);
         ok(cudaGraphLaunch(exec, stream));
         ok(cudaStreamSynchronize(stream));
         take(to, r.keep, keep_bytes);
@@ -461,7 +469,7 @@ static void a_slice_that_never_comes_is_noticed(void **state)
         for (int launches = 0; launches < 2; launches++)
             assert_int_not_equal(status_after(&r, d, &forward, &backward), 0);
         ok(cudaMemset(r.work[d], 0, crnn_persist_bytes(&r.plan[d])));
-        ok(crnn_persist_pack(&r.plan[d], r.work[d], r.R, l.ldr, NULL));
+        pack(&r, &l, d, NULL);
         assert_int_equal(status_after(&r, d, &forward, &backward), 0);
     }
     is_well(&r);
@@ -566,6 +574,121 @@ static void a_gradient_beyond_the_range_is_seen(void **state)
     }
 }
 
+/* ---- copies that are written with the weights */
+enum { MATRICES = 4 };
+typedef struct {
+    float *w, *m, *v; /* device, [n] */
+    crnn_persist_plan plan[MATRICES][2];
+    void *work[MATRICES][2];
+} weights;
+
+/* Between the matrices lie other weights, so that some of their rows begin anywhere. */
+static const int sides[] = {17, 16, 5, 64}, before[] = {3, 6, 1, 0};
+static int64_t place_of(int matrix)
+{
+    int64_t at = 0;
+    for (int k = 0; k <= matrix; k++)
+        at += before[k] + (k ? 3 * sides[k - 1] * sides[k - 1] : 0);
+    return at;
+}
+static weights weights_new(const float *w, const float *m, const float *v, int64_t n, int tiles,
+                           crnn_persist_precision precision)
+{
+    size_t bytes = (size_t)n * sizeof *w;
+    weights a = {device(w, bytes), device(m, bytes), device(v, bytes), {{{0}}}, {{0}}};
+    for (int k = 0; k < MATRICES; k++)
+        for (int d = 0; d < 2; d++) {
+            assert_true(crnn_persist_plan_for(&a.plan[k][d], (crnn_persist_direction)d, precision, 3, sides[k],
+                                              &small_gpu, 0, precision == CRNN_PERSIST_SPLIT ? 1 : tiles));
+            a.work[k][d] = device(NULL, crnn_persist_bytes(&a.plan[k][d]));
+        }
+    return a;
+}
+static crnn_persist_copies copies_of(const weights *a, int k)
+{
+    return (crnn_persist_copies){a->w + place_of(k), 3 * sides[k], sides[k],
+                                 crnn_persist_copy_of(&a->plan[k][0], a->work[k][0]),
+                                 crnn_persist_copy_of(&a->plan[k][1], a->work[k][1])};
+}
+static void weights_free(weights *a)
+{
+    void *all[] = {a->w, a->m, a->v};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        ok(cudaFree(all[i]));
+    for (int k = 0; k < 2 * MATRICES; k++)
+        ok(cudaFree(a->work[k / 2][k % 2]));
+}
+static void same_bytes(const void *a, const void *b, size_t bytes)
+{
+    void *x = malloc(bytes), *y = malloc(bytes);
+    take(x, a, bytes);
+    take(y, b, bytes);
+    assert_memory_equal(x, y, bytes);
+    free(x);
+    free(y);
+}
+
+/* One update that writes the copies, and one without whose weights are packed after it: the same bytes everywhere. */
+static void check_update(int tiles, crnn_persist_precision precision, bool finite)
+{
+    const int64_t n = place_of(MATRICES - 1) + 3 * 64 * 64 + 7;
+    const crnn_step_inputs inputs = {.adam = {0.01F, 0.9F, 0.999F, 1e-7F, 1, 0.001F}};
+    const crnn_step_numbers numbers = {.norm_squared = 25, .finite = finite};
+    float *w = drawn(n, 0.5), *m = drawn(n, 0.1), *v = drawn(n, 0.1), *g = drawn(n, 1);
+    for (int64_t i = 0; i < n; i++)
+        v[i] *= v[i];
+    weights one = weights_new(w, m, v, n, tiles, precision), two = weights_new(w, m, v, n, tiles, precision);
+    crnn_gpu_update update = {.g = device(g, (size_t)n * sizeof *g),
+                              .to = n,
+                              .inputs = device(&inputs, sizeof inputs),
+                              .numbers = device(&numbers, sizeof numbers),
+                              .precision = precision};
+    update.w = two.w;
+    update.m = two.m;
+    update.v = two.v;
+    ok(crnn_launch_adam(&update, NULL));
+    update.w = one.w;
+    update.m = one.m;
+    update.v = one.v;
+    for (int half = 0; half < 2; half++) { /* two matrices a launch, as where there are too many for one */
+        for (int k = 0; k < MATRICES / 2; k++)
+            update.copies[k] = copies_of(&one, half * MATRICES / 2 + k);
+        update.count = MATRICES / 2;
+        update.from = half ? update.to : 0;
+        update.to = half ? n : place_of(MATRICES / 2);
+        ok(crnn_launch_adam(&update, NULL));
+    }
+    same_bytes(one.w, two.w, (size_t)n * sizeof *w);
+    same_bytes(one.m, two.m, (size_t)n * sizeof *m);
+    same_bytes(one.v, two.v, (size_t)n * sizeof *v);
+    for (int k = 0; k < MATRICES; k++) {
+        const crnn_persist_copies copies = copies_of(&two, k);
+        if (finite)
+            ok(crnn_persist_pack(&copies, precision, NULL));
+        for (int d = 0; d < 2; d++) /* where the step was not taken, zeros */
+            same_bytes(one.work[k][d], two.work[k][d], crnn_persist_bytes(&one.plan[k][d]));
+    }
+    assert_int_equal(cusim_errors(), 0);
+    void *all[] = {(void *)(uintptr_t)update.g, (void *)(uintptr_t)update.inputs, (void *)(uintptr_t)update.numbers};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        ok(cudaFree(all[i]));
+    weights_free(&one);
+    weights_free(&two);
+    free(w);
+    free(m);
+    free(v);
+    free(g);
+}
+static void an_update_writes_the_copies_too(void **state)
+{
+    (void)state;
+    for (int precision = 0; precision < CRNN_PERSIST_PRECISIONS; precision++)
+        for (int tiles = 1; tiles <= 2; tiles++) {
+            check_update(tiles, (crnn_persist_precision)precision, true);
+            check_update(tiles, (crnn_persist_precision)precision, false);
+        }
+}
+
 /* One argument: run only the tests whose names it matches. */
 int main(int argc, char **argv)
 {
@@ -583,6 +706,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(the_range_of_gradients_is_that_of_a_mean),
         cmocka_unit_test(a_gradient_beyond_the_range_is_seen),
+        cmocka_unit_test(an_update_writes_the_copies_too),
     };
     return cmocka_run_group_tests_name("persistent recurrent kernels", tests, NULL, NULL);
 }

@@ -193,19 +193,22 @@ void crnn_cuda_need_workspace(crnn_cuda *cuda, size_t bytes)
     cuda->workspace_bytes = cuda->workspace ? bytes : 0;
 }
 
-/* A training layer prepares in every forward pass anyway. */
-void crnn_cuda_touched(crnn_cuda *cuda, const void *device, size_t bytes)
+void crnn_cuda_stale(crnn_gru *g, const void *device, size_t bytes)
 {
     uintptr_t from = (uintptr_t)device, to = from + bytes;
-    for (crnn_gru *g = cuda->layers; g; g = g->next) {
-        uintptr_t w = (uintptr_t)g->seen_w, embeddings = (uintptr_t)g->seen_embeddings;
-        size_t w_bytes = (size_t)crnn_cuda_gru_params(g) * sizeof(float);
-        size_t embeddings_bytes = (size_t)g->s.V * (size_t)g->s.I * sizeof(float);
-        if (w && ((w < to && from < w + w_bytes) || (embeddings < to && from < embeddings + embeddings_bytes))) {
-            g->seen_w = NULL;
-            crnn_cuda_forget_lists(cuda); /* in which nothing is prepared */
-        }
+    uintptr_t w = (uintptr_t)g->seen_w, embeddings = (uintptr_t)g->seen_embeddings;
+    size_t w_bytes = (size_t)crnn_cuda_gru_params(g) * sizeof(float);
+    size_t embeddings_bytes = (size_t)g->s.V * (size_t)g->s.I * sizeof(float);
+    if (w && ((w < to && from < w + w_bytes) || (embeddings < to && from < embeddings + embeddings_bytes))) {
+        g->seen_w = NULL;
+        crnn_cuda_forget_lists(g->cuda); /* in which nothing is prepared */
     }
+}
+
+void crnn_cuda_touched(crnn_cuda *cuda, const void *device, size_t bytes)
+{
+    for (crnn_gru *g = cuda->layers; g; g = g->next)
+        crnn_cuda_stale(g, device, bytes);
 }
 
 static void cuda_upload(crnn_backend *be, void *device, const void *host, size_t bytes)
@@ -316,6 +319,8 @@ static bool cuda_record_end(crnn_backend *be, crnn_record list)
     cuda->op = "record_end";
     if (!make_graph(cuda, l)) { /* nothing of it has run: whatever failed will show again, where it can be reported */
         cuda->failure = (crnn_error){0};
+        for (crnn_gru *g = cuda->layers; g; g = g->next)
+            g->seen_w = NULL;
         l->state = CRNN_LIST_UNFIT;
         return false;
     }
@@ -410,8 +415,13 @@ static void cuda_adam(crnn_backend *be, float *w, float *m, float *v, const floa
     crnn_cuda *cuda = crnn_cuda_of(be);
     if (!crnn_cuda_begin(cuda, "adam"))
         return;
-    crnn_cuda_touched(cuda, w, (size_t)n * sizeof *w);
-    crnn_cuda_ok(cuda, crnn_launch_adam(w, m, v, g, n, inputs, numbers, cuda->stream));
+    crnn_gpu_update update = {.w = w, .m = m, .v = v, .g = g, .inputs = inputs, .numbers = numbers};
+    crnn_cuda_updated(cuda, w, n);
+    do { /* once, unless there are very many layers */
+        crnn_cuda_copies(cuda, &update, n);
+        crnn_cuda_ok(cuda, crnn_launch_adam(&update, cuda->stream));
+        update.from = update.to;
+    } while (update.to < n && !cuda->failure.status);
 }
 
 static void cuda_carry(crnn_backend *be, float *to, const float *from, int64_t n, const crnn_step_numbers *numbers)
@@ -498,8 +508,6 @@ static const crnn_backend_ops cuda_ops = {
     .linear = cuda_linear,
     .linear_backward = cuda_linear_backward,
     .softmax_xent = cuda_softmax_xent,
-    .head = crnn_cuda_head,
-    .head_bytes = crnn_cuda_head_bytes,
     .norm = cuda_norm,
     .adam = cuda_adam,
     .carry = cuda_carry,
@@ -513,17 +521,14 @@ static const crnn_backend_ops cuda_ops = {
 
 static void open_parts(crnn_cuda *cuda)
 {
-    struct cudaDeviceProp properties;
     cuda->op = "open";
-    if (!crnn_cuda_ok(cuda, cudaGetDeviceProperties(&properties, 0)) ||
-        !crnn_cuda_ok(cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking)) ||
+    if (!crnn_cuda_ok(cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking)) ||
         !crnn_cuda_ok(cuda, cudaMallocHost((void **)&cuda->staging, STAGING_BYTES)) ||
         !crnn_cuda_ok(cuda, cudaMallocHost((void **)&cuda->said, CRNN_MAX_WATCHED * sizeof *cuda->said)) ||
         !crnn_cublas_ok(cuda, cuda->lib.cublasLtCreate(&cuda->lt)) ||
         !crnn_cudnn_ok(cuda, cuda->lib.cudnnCreate(&cuda->dnn)) ||
         !crnn_cudnn_ok(cuda, cuda->lib.cudnnSetStream(cuda->dnn, cuda->stream)))
         return;
-    cuda->compute_major = properties.major;
     crnn_cuda_need_workspace(cuda, WORKSPACE_BYTES);
     cuda->partials = crnn_cuda_alloc_items(cuda, CRNN_GPU_PARTIALS, 1, sizeof *cuda->partials);
 }

@@ -37,7 +37,6 @@ typedef struct {
     cudaStream_t stream;
     cublasLtHandle_t lt;
     cudnnHandle_t dnn;
-    int32_t compute_major;
     const char *op;     /* the op now running, for the message of a failure */
     crnn_error failure; /* the first since the last sync; status CRNN_OK: none */
 
@@ -87,6 +86,8 @@ void crnn_cuda_need_workspace(crnn_cuda *cuda, size_t bytes);
 void crnn_cuda_watch(crnn_cuda *cuda, const uint32_t *word, const char *gave_up);
 /* [bytes] at device were written: what layers prepared from weights there is stale. */
 void crnn_cuda_touched(crnn_cuda *cuda, const void *device, size_t bytes);
+/* The same for one layer. */
+void crnn_cuda_stale(crnn_gru *g, const void *device, size_t bytes);
 /* Forgets every recorded list: they hold addresses, and what layers had prepared. */
 void crnn_cuda_forget_lists(crnn_cuda *cuda);
 
@@ -111,10 +112,6 @@ double crnn_cuda_between(crnn_backend *be, int32_t i, int32_t j);
 void crnn_cuda_marks_free(crnn_cuda *cuda);
 double crnn_cuda_copy_rate(crnn_backend *be);
 
-/* head.c */
-void crnn_cuda_head(crnn_backend *be, const crnn_head *head);
-size_t crnn_cuda_head_bytes(crnn_backend *be, int64_t n, int32_t H, int32_t V);
-
 /* gru.c: the ways to compute a recurrent layer, each behind this table; rnn_algo chooses. */
 struct crnn_gru_way {
     crnn_gru *(*make)(crnn_cuda *cuda, const crnn_gru_shape *shape); /* NULL latches */
@@ -124,6 +121,9 @@ struct crnn_gru_way {
     void (*unpack)(crnn_gru *g, float *kernel, float *recurrent, float *bias, const float *w);
     /* Whatever can be computed once for each value of the weights; called before forward where they may have changed. */
     void (*prepare)(crnn_gru *g, const crnn_gru_input *in, const float *w);
+    /* The copies of R of w that the way keeps beside what it prepares: packed where they are stale, written by every update of a training
+     * layer. NULL: it keeps none. */
+    crnn_persist_copies (*copies)(const crnn_gru *g, const float *w);
     void (*forward)(crnn_gru *g, float *hs, const crnn_gru_input *in, const float *h_first, const float *w);
     void (*backward)(crnn_gru *g, float *din, float *dw, const float *dhs, const float *hs, const crnn_gru_input *in,
                      const float *h_first, const float *w);
@@ -136,7 +136,10 @@ struct crnn_gru {
     crnn_cuda *cuda;
     crnn_gru *next;
     crnn_gru_shape s;
-    const float *seen_w, *seen_embeddings; /* what a layer that only reads prepared from; NULL: stale */
+    const float *seen_w,
+        *seen_embeddings; /* what a layer that only reads prepared from, and any layer its copies; NULL: stale */
+    const float *last_w;  /* of the last forward pass */
+    bool kept;            /* an update of last_w writes the copies */
 };
 extern const crnn_gru_way crnn_gru_cudnn, crnn_gru_loop, crnn_gru_persist;
 /* All of them by the names of rnn_algo, cuDNN's standard way first. */
@@ -155,8 +158,18 @@ void crnn_cuda_take_way(crnn_cuda *cuda, const crnn_gru_named_way *way);
 bool crnn_cuda_could_fit(crnn_cuda *cuda, const crnn_gru_shape *s);
 /* choose.c. */
 void crnn_cuda_gru_choose(crnn_backend *be, crnn_rnn_choice *choice, const crnn_gru_shape *shapes, int32_t count);
+/* What persistent kernels multiply in. */
+static inline crnn_persist_precision crnn_persist_precision_of(crnn_precision precision)
+{
+    return precision == CRNN_FP32 ? CRNN_PERSIST_SPLIT : precision == CRNN_TF32 ? CRNN_PERSIST_FP16 : CRNN_PERSIST_BF16;
+}
 /* The gru ops of the table. */
 crnn_gru *crnn_cuda_gru_new(crnn_backend *be, const crnn_gru_shape *shape);
+/* Into update->copies those that an update of w [n] must write, of layers whose R lies at update->from or behind it, as many as there is room
+ * for; update->to ends before the first that is left out. */
+void crnn_cuda_copies(crnn_cuda *cuda, crnn_gpu_update *update, int64_t n);
+/* An update has written w [n]: what layers prepared from it is stale, but for copies that the update writes. */
+void crnn_cuda_updated(crnn_cuda *cuda, const float *w, int64_t n);
 void crnn_cuda_gru_free(crnn_gru *g);
 int64_t crnn_cuda_gru_params(const crnn_gru *g);
 void crnn_cuda_gru_pack(crnn_gru *g, float *w, const float *kernel, const float *recurrent, const float *bias);

@@ -85,6 +85,30 @@ void crnn_cuda_gru_unpack(crnn_gru *g, float *kernel, float *recurrent, float *b
         g->way->unpack(g, kernel, recurrent, bias, w);
 }
 
+/* Whether updates write a layer's copies: they do for one layer of each R. */
+static bool is_kept(const crnn_gru *g, const float *w)
+{
+    if (!g->s.training || !g->way->copies)
+        return false;
+    for (const crnn_gru *other = g->cuda->layers; other; other = other->next)
+        if (other != g && other->kept && other->last_w == w)
+            return false;
+    return true;
+}
+
+static void pack_copies(crnn_gru *g, const float *w)
+{
+    crnn_cuda *cuda = g->cuda;
+    const crnn_persist_copies copies = g->way->copies(g, w);
+    if (!cuda->failure.status)
+        crnn_cuda_ok(cuda, crnn_persist_pack(&copies, crnn_persist_precision_of(cuda->config.precision), cuda->stream));
+    if (g->last_w == w)
+        return;
+    g->last_w = w;
+    g->kept = is_kept(g, w);
+    crnn_cuda_forget_lists(cuda); /* in which an update knows nothing of these copies */
+}
+
 void crnn_cuda_gru_forward(crnn_gru *g, float *hs, float *h_last, const crnn_gru_input *in, const float *h_first,
                            const float *w)
 {
@@ -93,14 +117,58 @@ void crnn_cuda_gru_forward(crnn_gru *g, float *hs, float *h_last, const crnn_gru
     const float *last = hs + ((size_t)g->s.T - 1) * one;
     if (!crnn_cuda_begin(cuda, "gru_forward"))
         return;
-    if (g->s.training || g->seen_w != w || g->seen_embeddings != in->embeddings) {
+    if (g->s.training || g->seen_w != w || g->seen_embeddings != in->embeddings)
         g->way->prepare(g, in, w);
-        g->seen_w = g->s.training ? NULL : w;
-        g->seen_embeddings = in->embeddings;
-    }
+    if (g->way->copies && g->seen_w != w)
+        pack_copies(g, w);
+    g->seen_w = g->s.training && !g->kept ? NULL : w;
+    g->seen_embeddings = in->embeddings;
     g->way->forward(g, hs, in, h_first, w);
     if (h_last != last)
         crnn_cuda_ok(cuda, cudaMemcpyAsync(h_last, last, one * sizeof *hs, cudaMemcpyDeviceToDevice, cuda->stream));
+}
+
+/* Those that an update of w [n] writes, of the layer. */
+static bool copies_within(crnn_persist_copies *copies, const crnn_gru *g, const float *w, int64_t n)
+{
+    if (!g->kept)
+        return false;
+    *copies = g->way->copies(g, g->last_w);
+    return (uintptr_t)copies->R >= (uintptr_t)w && copies->R + copies->H * copies->ldr <= w + n;
+}
+
+void crnn_cuda_copies(crnn_cuda *cuda, crnn_gpu_update *update, int64_t n)
+{
+    int64_t from = update->from;
+    update->count = 0;
+    update->to = n;
+    update->precision = crnn_persist_precision_of(cuda->config.precision);
+    for (bool found = true; found;) { /* the next in memory */
+        crnn_persist_copies next, copies;
+        found = false;
+        for (const crnn_gru *g = cuda->layers; g; g = g->next)
+            if (copies_within(&copies, g, update->w, n) && copies.R >= update->w + from &&
+                (!found || copies.R < next.R)) {
+                next = copies;
+                found = true;
+            }
+        if (found && update->count == CRNN_GPU_COPIES) {
+            update->to = next.R - update->w;
+            return;
+        }
+        if (found) {
+            update->copies[update->count++] = next;
+            from = next.R - update->w + next.H * next.ldr;
+        }
+    }
+}
+
+void crnn_cuda_updated(crnn_cuda *cuda, const float *w, int64_t n)
+{
+    crnn_persist_copies copies;
+    for (crnn_gru *g = cuda->layers; g; g = g->next)
+        if (!copies_within(&copies, g, w, n))
+            crnn_cuda_stale(g, w, (size_t)n * sizeof *w);
 }
 
 void crnn_cuda_gru_backward(crnn_gru *g, float *din, float *dw, const float *dhs, const float *hs,

@@ -62,8 +62,6 @@ static void make_memory(layer *l)
         l->R16 = crnn_cuda_alloc_items(cuda, H, 3 * H, half);
 }
 
-static const crnn_persist_precision persist_precision[] = {
-    [CRNN_FP32] = CRNN_PERSIST_SPLIT, [CRNN_TF32] = CRNN_PERSIST_FP16, [CRNN_BF16] = CRNN_PERSIST_BF16};
 static const crnn_number_format persist_format[] = {
     [CRNN_FP32] = CRNN_FORMAT_SPLIT, [CRNN_TF32] = CRNN_FORMAT_FP16, [CRNN_BF16] = CRNN_FORMAT_BF16};
 
@@ -77,7 +75,7 @@ static void plan_passes(layer *l)
     crnn_persist_gpu gpu = {p.multiProcessorCount, (int32_t)p.sharedMemPerBlockOptin, p.major};
     for (int i = 0; i < crnn_gru_own_passes(l) && !cuda->failure.status; i++)
         if (!crnn_persist_plan_for(&l->plan[i], i ? CRNN_PERSIST_BACKWARD : CRNN_PERSIST_FORWARD,
-                                   persist_precision[cuda->config.precision], s->B, s->H, &gpu, 0, 0))
+                                   crnn_persist_precision_of(cuda->config.precision), s->B, s->H, &gpu, 0, 0))
             crnn_cuda_failed(cuda, CRNN_ERR_ARGUMENT,
                              "so many units do not fit into this GPU's registers and shared memory; use --rnn-algo "
                              "cudnn or loop");
@@ -177,6 +175,16 @@ static void layer_prepare(crnn_gru *g, const crnn_gru_input *in, const float *w)
     crnn_gru_own_prepare(crnn_gru_own_of(g), in, &p);
 }
 
+static crnn_persist_copies persist_copies(const crnn_gru *g, const float *w)
+{
+    const layer *l = crnn_gru_own_of(g);
+    crnn_persist_copies copies = {crnn_gru_own_parts_of(g, w).R, 3 * (int64_t)g->s.H, g->s.H, {0}, {0}};
+    copies.forward = crnn_persist_copy_of(&l->plan[0], l->space[0]);
+    if (g->s.training)
+        copies.backward = crnn_persist_copy_of(&l->plan[1], l->space[1]);
+    return copies;
+}
+
 static void layer_forward(crnn_gru *g, float *hs, const crnn_gru_input *in, const float *h_first, const float *w)
 {
     layer *l = crnn_gru_own_of(g);
@@ -206,10 +214,11 @@ static double layer_flop(const crnn_gru *g, bool backward)
 }
 
 /* The ways differ in how a layer is made. */
-#define WAY(make_it)                                                                                                   \
+#define WAY(make_it, copies_of)                                                                                        \
     {                                                                                                                  \
         .make = make_it, .free = layer_free, .params = layer_params, .pack = layer_pack, .unpack = layer_unpack,       \
-        .prepare = layer_prepare, .forward = layer_forward, .backward = layer_backward, .flop = layer_flop             \
+        .prepare = layer_prepare, .copies = copies_of, .forward = layer_forward, .backward = layer_backward,           \
+        .flop = layer_flop                                                                                             \
     }
-const crnn_gru_way crnn_gru_loop = WAY(loop_make);
-const crnn_gru_way crnn_gru_persist = WAY(persist_make);
+const crnn_gru_way crnn_gru_loop = WAY(loop_make, NULL);
+const crnn_gru_way crnn_gru_persist = WAY(persist_make, persist_copies);

@@ -85,15 +85,12 @@ static void narrow(layer *l, uint16_t *to, const float *from, int64_t n)
 
 void crnn_gru_own_prepare(crnn_gru_own *l, const crnn_gru_input *in, const crnn_gru_own_parts *p)
 {
-    crnn_cuda *cuda = l->base.cuda;
     int64_t H = l->base.s.H, H3 = 3 * H, I = l->base.s.I, V = l->base.s.V;
     if (l->folded)
         multiply(l, (crnn_cuda_product_shape){.M = V, .N = H3, .K = I, .ldc = H3}, l->table,
                  crnn_floats(in->embeddings, I), crnn_floats(p->K, H3), p->b0);
     narrow(l, l->R16, p->R, H * H3);
     narrow(l, l->K16, p->K, I * H3);
-    for (int i = 0; i < crnn_gru_own_passes(l) && !cuda->failure.status; i++)
-        crnn_cuda_ok(cuda, crnn_persist_pack(&l->plan[i], l->space[i], p->R, H3, cuda->stream));
 }
 
 /* Parts 1 to 3 of keep become x K + b0. */

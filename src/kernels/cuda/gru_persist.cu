@@ -1,38 +1,23 @@
 // gru_persist.cu - how a persistent pass is shared out, and its weights in the order in which the kernels read them.
-#include "kernels/cuda/gru_persist.cuh"
+#include "kernels/cuda/gru_persist_copies.cuh"
 
 using namespace persist;
 
 namespace
 {
-// R [H,ldr], gates n, z, r, to [slice][warp][PARTS][TILES][steps][32 lanes] x 16 bytes: the A fragments of mma.m16n8k16. Forward: rows of A
-// are a slice's units, one gate a tile, K the units of h. Backward: rows are the units of h, K goes over units' tiles and within each
-// over the gates.
-template <class F>
-__global__ void __launch_bounds__(THREADS, 1)
-    pack(const __grid_constant__ crnn_persist_plan p, uint4 *to, const float *R, int64_t ldr, int warp_tiles)
+template <class F> __global__ void __launch_bounds__(THREADS, 1) pack(const __grid_constant__ crnn_persist_copies c)
 {
-    const bool back = p.direction == CRNN_PERSIST_BACKWARD;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, slice = blockIdx.x, step = blockIdx.y, H = p.H;
-    const int across = back ? 0 : warp % p.tiles, k = (back ? warp : warp / p.tiles) * p.steps + step;
-    for (int tile = 0; tile < warp_tiles; tile++) {
-        const int rows = (slice * p.tiles + (back ? tile : across)) * 16, gate = back ? k % 3 : tile;
-        const int columns = (back ? k / 3 : k) * 16;
-        uint32_t words[4][F::PARTS];
-        for (int reg = 0; reg < 4; reg++) {
-            const int row = rows + lane / 4 + reg % 2 * 8, column = columns + lane % 4 * 2 + reg / 2 * 8;
-            float v[2];
-            for (int i = 0; i < 2; i++) {
-                const bool there = row < H && column + i < H;
-                const int64_t from = back ? row : column + i, unit = back ? column + i : row;
-                v[i] = there ? R[from * ldr + gate * H + unit] * F::WEIGHTS : 0.0f;
-            }
-            F::words(words[reg], v[0], v[1]);
-        }
-        for (int part = 0; part < F::PARTS; part++)
-            to[(((static_cast<int64_t>(slice) * WARPS + warp) * F::PARTS + part) * warp_tiles + tile) * p.steps * 32 +
-               step * 32 + lane] = uint4{words[0][part], words[1][part], words[2][part], words[3][part]};
+    SHARED(Tile, tiles, [WARPS]);
+    const int lane = threadIdx.x % 32, number = blockIdx.x * WARPS + threadIdx.x / 32;
+    if (number >= Place::count(c.H))
+        return;
+    const Place at(number, c.H);
+    Tile &tile = tiles[threadIdx.x / 32];
+    for (int i = lane; i < TILE * TILE; i += 32) {
+        const int row = at.k * TILE + i / TILE, unit = at.u * TILE + i % TILE;
+        tile[i / TILE][i % TILE] = row < c.H && unit < c.H ? c.R[row * c.ldr + at.gate * c.H + unit] : 0.0f;
     }
+    write_tile<F>(c, tile, at);
 }
 
 Need need_of_plan(const crnn_persist_plan &p)
@@ -108,19 +93,21 @@ size_t crnn_persist_bytes(const crnn_persist_plan *plan)
     return places_of(*plan).bytes;
 }
 
-cudaError_t crnn_persist_pack(const crnn_persist_plan *plan, void *workspace, const float *R, int64_t ldr,
-                              cudaStream_t stream)
+crnn_persist_copy crnn_persist_copy_of(const crnn_persist_plan *plan, void *workspace)
 {
-    uint4 *to = reinterpret_cast<uint4 *>(static_cast<unsigned char *>(workspace) + places_of(*plan).weights);
-    const dim3 grid(static_cast<unsigned>(plan->slices), static_cast<unsigned>(plan->steps));
-    const int tiles = need_of_plan(*plan).warp_tiles;
-    switch (plan->precision) {
+    return {static_cast<unsigned char *>(workspace) + places_of(*plan).weights, plan->tiles, plan->steps};
+}
+
+cudaError_t crnn_persist_pack(const crnn_persist_copies *copies, crnn_persist_precision precision, cudaStream_t stream)
+{
+    const unsigned blocks = (Place::count(copies->H) + WARPS - 1) / WARPS;
+    switch (precision) {
     case CRNN_PERSIST_BF16:
-        return LAUNCH(pack<Bf16>, grid, THREADS, 0, stream, *plan, to, R, ldr, tiles);
+        return LAUNCH(pack<Bf16>, blocks, THREADS, 0, stream, *copies);
     case CRNN_PERSIST_FP16:
-        return LAUNCH(pack<Fp16>, grid, THREADS, 0, stream, *plan, to, R, ldr, tiles);
+        return LAUNCH(pack<Fp16>, blocks, THREADS, 0, stream, *copies);
     default:
-        return LAUNCH(pack<Split>, grid, THREADS, 0, stream, *plan, to, R, ldr, tiles);
+        return LAUNCH(pack<Split>, blocks, THREADS, 0, stream, *copies);
     }
 }
 

@@ -60,9 +60,23 @@ bool crnn_persist_plan_for(crnn_persist_plan *plan, crnn_persist_direction direc
                            int32_t B, int32_t H, const crnn_persist_gpu *gpu, int32_t groups, int32_t tiles);
 size_t crnn_persist_bytes(const crnn_persist_plan *plan);
 
-/* Once for each value of the weights: R [H,ldr], columns in gate order n, z, r, into the workspace in the order of the plan's kernel. */
-cudaError_t crnn_persist_pack(const crnn_persist_plan *plan, void *workspace, const float *R, int64_t ldr,
-                              cudaStream_t stream);
+/* Where in its workspace a plan's kernel reads R from. */
+typedef struct {
+    void *to; /* NULL: no such pass */
+    int32_t tiles, steps;
+} crnn_persist_copy;
+crnn_persist_copy crnn_persist_copy_of(const crnn_persist_plan *plan, void *workspace);
+
+/* One R and what is kept of it, in one precision. */
+typedef struct {
+    const float *R; /* [H,ldr], columns in gate order n, z, r */
+    int64_t ldr;
+    int32_t H;
+    crnn_persist_copy forward, backward;
+} crnn_persist_copies;
+
+/* Once for each value of the weights, unless crnn_launch_adam writes the copies with them. What a copy has beyond H is not written: it stays 0. */
+cudaError_t crnn_persist_pack(const crnn_persist_copies *copies, crnn_persist_precision precision, cudaStream_t stream);
 
 /* z = s(xz + h Rz + b1z), r = s(xr + h Rr + b1r), n = tanh(xn + r n_h) with n_h = h Rn + b1n, h' = z h + (1 - z) n */
 typedef struct {

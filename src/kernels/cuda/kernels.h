@@ -8,6 +8,7 @@
 #define CRNN_KERNELS_CUDA_KERNELS_H
 
 #include "kernels/backend.h"
+#include "kernels/cuda/gru_persist.h"
 #include <cuda_runtime_api.h>
 
 #ifdef __cplusplus
@@ -60,8 +61,20 @@ cudaError_t crnn_launch_next_step(crnn_step_inputs *inputs, int64_t *starts /* [
                                   int32_t B, cudaStream_t stream);
 cudaError_t crnn_launch_norm(crnn_step_numbers *numbers, const float *g, int64_t n, crnn_gpu_partial *partials,
                              cudaStream_t stream);
-cudaError_t crnn_launch_adam(float *w, float *m, float *v, const float *g, int64_t n, const crnn_step_inputs *inputs,
-                             const crnn_step_numbers *numbers, cudaStream_t stream);
+/* Of w [n], and of the others at the same places, the items [from,to). Each R of `copies`, which lie there one after the other with ldr = 3H, is
+ * written into its copies too; count <= CRNN_GPU_COPIES. */
+enum { CRNN_GPU_COPIES = 8 };
+typedef struct {
+    float *w, *m, *v; /* 16-byte aligned, like g */
+    const float *g;
+    int64_t from, to;
+    const crnn_step_inputs *inputs;
+    const crnn_step_numbers *numbers;
+    int32_t count;
+    crnn_persist_precision precision;
+    crnn_persist_copies copies[CRNN_GPU_COPIES];
+} crnn_gpu_update;
+cudaError_t crnn_launch_adam(const crnn_gpu_update *update, cudaStream_t stream);
 cudaError_t crnn_launch_carry(float *to, const float *from, int64_t n, const crnn_step_numbers *numbers,
                               cudaStream_t stream);
 

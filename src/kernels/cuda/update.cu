@@ -1,5 +1,5 @@
 // update.cu - what a step takes from its queue, the norm of the gradients, the update, and the state that a step hands on.
-#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/gru_persist_copies.cuh"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/reduce.h"
 #include <cfloat>
@@ -82,37 +82,120 @@ __device__ static float clip_scale(float clip, const crnn_step_numbers *numbers)
     return clip > 0 && norm > static_cast<double>(clip) ? static_cast<float>(static_cast<double>(clip) / norm) : 1.0f;
 }
 
-__global__ void __launch_bounds__(THREADS, 1) adam(float *w, float *m, float *v, const float *g, int64_t n,
-                                                   const crnn_step_inputs *inputs, const crnn_step_numbers *numbers)
+// Both give the new weights.
+__device__ static float update_one(const crnn_gpu_update &u, int64_t i, const crnn_adam &a, float scale)
 {
-    if (!numbers->finite)
-        return;
-    const crnn_adam a = inputs->adam;
-    const float scale = clip_scale(a.clip, numbers);
-    const int64_t step = static_cast<int64_t>(gridDim.x) * THREADS * 4;
-    for (int64_t i = (static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x) * 4; i < n; i += step) {
-        if (i + 4 > n) {
-            for (int64_t j = i; j < n; j++)
-                update(w[j], m[j], v[j], __fmul_rn(g[j], scale), a);
-            continue;
-        }
-        float4 W = *reinterpret_cast<float4 *>(w + i), M = *reinterpret_cast<float4 *>(m + i),
-               V = *reinterpret_cast<float4 *>(v + i);
-        const float4 G = *reinterpret_cast<const float4 *>(g + i);
-        update(W.x, M.x, V.x, __fmul_rn(G.x, scale), a);
-        update(W.y, M.y, V.y, __fmul_rn(G.y, scale), a);
-        update(W.z, M.z, V.z, __fmul_rn(G.z, scale), a);
-        update(W.w, M.w, V.w, __fmul_rn(G.w, scale), a);
-        *reinterpret_cast<float4 *>(w + i) = W;
-        *reinterpret_cast<float4 *>(m + i) = M;
-        *reinterpret_cast<float4 *>(v + i) = V;
+    float w = u.w[i], m = u.m[i], v = u.v[i];
+    update(w, m, v, __fmul_rn(u.g[i], scale), a);
+    u.w[i] = w;
+    u.m[i] = m;
+    u.v[i] = v;
+    return w;
+}
+__device__ static float4 update_four(const crnn_gpu_update &u, int64_t i, const crnn_adam &a, float scale)
+{
+    float4 W = *reinterpret_cast<float4 *>(u.w + i), M = *reinterpret_cast<float4 *>(u.m + i),
+           V = *reinterpret_cast<float4 *>(u.v + i);
+    const float4 G = *reinterpret_cast<const float4 *>(u.g + i);
+    update(W.x, M.x, V.x, __fmul_rn(G.x, scale), a);
+    update(W.y, M.y, V.y, __fmul_rn(G.y, scale), a);
+    update(W.z, M.z, V.z, __fmul_rn(G.z, scale), a);
+    update(W.w, M.w, V.w, __fmul_rn(G.w, scale), a);
+    *reinterpret_cast<float4 *>(u.w + i) = W;
+    *reinterpret_cast<float4 *>(u.m + i) = M;
+    *reinterpret_cast<float4 *>(u.v + i) = V;
+    return W;
+}
+
+// What lies between the matrices that have copies: block `block` of `blocks`.
+__device__ static void update_between(const crnn_gpu_update &u, unsigned block, unsigned blocks, const crnn_adam &a,
+                                      float scale)
+{
+    const int64_t step = static_cast<int64_t>(blocks) * THREADS * 4;
+    int64_t from = u.from;
+    for (int k = 0; k <= u.count; k++) {
+        const int64_t to = k < u.count ? u.copies[k].R - u.w : u.to;
+        for (int64_t i = from / 4 * 4 + (static_cast<int64_t>(block) * THREADS + threadIdx.x) * 4; i < to; i += step)
+            if (i >= from && i + 4 <= to)
+                update_four(u, i, a, scale);
+            else
+                for (int64_t j = i < from ? from : i; j < i + 4 && j < to; j++)
+                    update_one(u, j, a, scale);
+        if (k < u.count)
+            from = to + u.copies[k].H * u.copies[k].ldr;
     }
 }
 
-cudaError_t crnn_launch_adam(float *w, float *m, float *v, const float *g, int64_t n, const crnn_step_inputs *inputs,
-                             const crnn_step_numbers *numbers, cudaStream_t stream)
+// One warp's tile of a matrix, and its copies. Lane: four neighbours in each of two rows.
+template <class F>
+__device__ static void update_tile(const crnn_gpu_update &u, const crnn_persist_copies &c, int number,
+                                   persist::Tile &tile, const crnn_adam &a, float scale)
 {
-    return LAUNCH(adam, gpu_blocks((n + 3) / 4, THREADS), THREADS, 0, stream, w, m, v, g, n, inputs, numbers);
+    const persist::Place at(number, c.H);
+    const int lane = threadIdx.x % 32;
+    const bool whole = (c.R - u.w) % 4 == 0 && c.H % 4 == 0;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int r = lane / 4 + 8 * half, row = at.k * persist::TILE + r, unit = at.u * persist::TILE + lane % 4 * 4;
+        const int64_t i = c.R - u.w + row * c.ldr + at.gate * c.H + unit;
+        const bool there = row < c.H && unit < c.H;
+        float4 w = {0.0f, 0.0f, 0.0f, 0.0f};
+        if (there && whole)
+            w = update_four(u, i, a, scale);
+        else if (there) {
+            w.x = update_one(u, i, a, scale);
+            w.y = unit + 1 < c.H ? update_one(u, i + 1, a, scale) : 0.0f;
+            w.z = unit + 2 < c.H ? update_one(u, i + 2, a, scale) : 0.0f;
+            w.w = unit + 3 < c.H ? update_one(u, i + 3, a, scale) : 0.0f;
+        }
+        float *to = &tile[r][lane % 4 * 4];
+        to[0] = w.x;
+        to[1] = w.y;
+        to[2] = w.z;
+        to[3] = w.w;
+    }
+    persist::write_tile<F>(c, tile, at);
+}
+
+// The first blocks take tiles of the matrices that have copies, a warp one each; the last `between` blocks the rest.
+template <class F>
+__global__ void __launch_bounds__(THREADS, 1) adam(const __grid_constant__ crnn_gpu_update u, unsigned between)
+{
+    SHARED(persist::Tile, tiles, [THREADS / 32]);
+    if (!u.numbers->finite)
+        return;
+    const crnn_adam a = u.inputs->adam;
+    const float scale = clip_scale(a.clip, u.numbers);
+    const unsigned of_tiles = gridDim.x - between;
+    if (blockIdx.x >= of_tiles) {
+        update_between(u, blockIdx.x - of_tiles, between, a, scale);
+        return;
+    }
+    const int warp = threadIdx.x / 32;
+    int number = blockIdx.x * (THREADS / 32) + warp;
+    for (int k = 0; k < u.count; number -= persist::Place::count(u.copies[k].H), k++)
+        if (number >= 0 && number < persist::Place::count(u.copies[k].H))
+            update_tile<F>(u, u.copies[k], number, tiles[warp], a, scale);
+}
+
+cudaError_t crnn_launch_adam(const crnn_gpu_update *update, cudaStream_t stream)
+{
+    const crnn_gpu_update &u = *update;
+    int64_t rest = u.to - u.from, tiles = 0;
+    for (int k = 0; k < u.count; k++) {
+        rest -= u.copies[k].H * u.copies[k].ldr;
+        tiles += persist::Place::count(u.copies[k].H);
+    }
+    const unsigned between = gpu_blocks((rest + 3) / 4 + 1, THREADS);
+    const unsigned blocks = between + static_cast<unsigned>((tiles + THREADS / 32 - 1) / (THREADS / 32));
+    switch (u.precision) {
+    case CRNN_PERSIST_BF16:
+        return LAUNCH(adam<persist::Bf16>, blocks, THREADS, 0, stream, u, between);
+    case CRNN_PERSIST_FP16:
+        return LAUNCH(adam<persist::Fp16>, blocks, THREADS, 0, stream, u, between);
+    default:
+        return LAUNCH(adam<persist::Split>, blocks, THREADS, 0, stream, u, between);
+    }
 }
 
 __global__ void __launch_bounds__(THREADS, 1)
