@@ -1,4 +1,4 @@
-/* Chooses and opens a device. */
+/* Chooses and opens a device; what every one can do by its other ops. */
 #include "kernels/backend.h"
 #include <stdio.h>
 
@@ -101,4 +101,19 @@ crnn_backend *crnn_backend_open(const crnn_device_config *config, char *note, in
         say(note, size, info.kind == CRNN_DEVICE_CUDA ? "GPU" : "CPU", &info, why.text);
     }
     return be;
+}
+
+size_t crnn_head_by_ops_bytes(crnn_backend *be, int64_t n, int32_t H, int32_t V)
+{
+    (void)be;
+    (void)H;
+    return (size_t)n * (size_t)V * sizeof(float);
+}
+
+void crnn_head_by_ops(crnn_backend *be, const crnn_head *h)
+{
+    float *z = h->scratch; /* [n,V] logits, then their gradient */
+    be->ops->linear(be, z, h->x, h->W, h->b, h->n, h->H, h->V);
+    be->ops->softmax_xent(be, h->numbers, z, h->y, h->n, h->V, h->scale);
+    be->ops->linear_backward(be, h->dx, h->dW, h->db, z, h->x, h->W, h->n, h->H, h->V);
 }

@@ -76,6 +76,22 @@ typedef struct {
     const float *embeddings; /* [V,I] */
 } crnn_gru_input;
 
+/* The dense layer at a model's end, its loss and their gradients: what head() reads and writes. */
+typedef struct {
+    crnn_step_numbers *numbers;
+    float *dx;         /* [n,H] */
+    float *dW;         /* [H,V] */
+    float *db;         /* [V] */
+    void *scratch;     /* head_bytes() */
+    const float *x;    /* [n,H] */
+    const float *W;    /* [H,V] */
+    const float *b;    /* [V] */
+    const uint16_t *y; /* [n] */
+    int64_t n;
+    int32_t H, V;
+    float scale; /* positive */
+} crnn_head;
+
 typedef struct {
     const char *name; /* "cpu", "cuda" */
 
@@ -158,6 +174,12 @@ typedef struct {
     void (*softmax_xent)(crnn_backend *be, crnn_step_numbers *numbers, float *z /* [n,V] */,
                          const uint16_t *y /* [n] */, int64_t n, int32_t V, float scale);
 
+    /* linear() to logits, softmax_xent() of these by y and scale, linear_backward() of what they became; all outputs are overwritten. A backend
+     * may do so without ever having all logits in memory. */
+    void (*head)(crnn_backend *be, const crnn_head *head);
+    /* Bytes of device memory that head() works in: n V floats or more. */
+    size_t (*head_bytes)(crnn_backend *be, int64_t n, int32_t H, int32_t V);
+
     /* numbers->norm_squared = sum of g^2 (in double); finite becomes 0 where that is no finite float: the squares that go into v would not be
      * either, and v would stay infinite without any loss showing it. Where the step is halted, it becomes 0 too. */
     void (*norm)(crnn_backend *be, crnn_step_numbers *numbers, const float *g, int64_t n);
@@ -190,6 +212,10 @@ typedef struct {
 struct crnn_backend {
     const crnn_backend_ops *ops;
 };
+
+/* head() and head_bytes() by the ops that they are made of. */
+void crnn_head_by_ops(crnn_backend *be, const crnn_head *head);
+size_t crnn_head_by_ops_bytes(crnn_backend *be, int64_t n, int32_t H, int32_t V);
 
 /* Opens the device that config asks for. note (size bytes, may be NULL) says which and why when it was left to us.
  * CRNN_ERR_DEVICE where it is not usable. */

@@ -440,6 +440,46 @@ static void launches_of_one_workspace_give_the_same_bits(void **state)
     layer_free(&l);
 }
 
+/* Time cut in two: what flows out of the later part and through R is what flows into the earlier one. */
+static void what_flows_between_launches_is_the_gradient(void **state)
+{
+    (void)state;
+    const shape s = {.B = 19, .H = 35, .T = 5, .tiles = 1, .groups = 1};
+    const int64_t cut = 2, B = s.B, H = s.H, first = cut * B;
+    layer l = layer_new(&s);
+    run r = run_new(&l, CRNN_PERSIST_SPLIT);
+    size_t bytes = (size_t)(B * H) * sizeof(float);
+    float *dh = device(NULL, bytes), *flow = calloc((size_t)(B * H), sizeof *flow);
+    crnn_persist_forward forward = forward_of(&l, &r);
+    crnn_persist_backward whole = backward_of(&l, &r), part = whole;
+    forward.h_last = NULL;
+    ok(crnn_persist_launch_forward(&r.plan[0], &forward, NULL));
+    part.dh = dh;
+    part.T = s.T - (int32_t)cut;
+    part.keep += first * l.ldk;
+    part.d += first * r.ldd;
+    part.dhs += first * H;
+    part.h_first = r.hs + (first - B) * H;
+    part.hs += first * H;
+    ok(crnn_persist_launch_backward(&r.plan[1], &part, NULL));
+    take(flow, dh, bytes);
+    for (int64_t i = 0; i < B * H; i++)
+        for (int64_t c = 0; c < 3 * H; c++)
+            flow[i] += (float)(l.back[first * 4 * H + i / H * 4 * H + c] * l.R[i % H * l.ldr + c]);
+    ok(cudaMemcpy(dh, flow, bytes, cudaMemcpyHostToDevice));
+    whole.dh = dh;
+    whole.T = (int32_t)cut;
+    ok(crnn_persist_launch_backward(&r.plan[1], &whole, NULL));
+    float *d = widened(CRNN_PERSIST_SPLIT, r.d, r.ldd, 4 * H, whole.doublings, (int64_t)s.T * B, 4 * H);
+    close_to("gradients", &l, CRNN_PERSIST_SPLIT, d, 4 * H, l.back, (int64_t)s.T * B, 4 * H);
+    is_well(&r);
+    free(d);
+    free(flow);
+    ok(cudaFree(dh));
+    run_free(&l, &r);
+    layer_free(&l);
+}
+
 static uint32_t status_after(const run *r, int d, const crnn_persist_forward *forward,
                              const crnn_persist_backward *backward)
 {
@@ -700,6 +740,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(split_matches_plain_loops),
         cmocka_unit_test(larger_slices_match_plain_loops),
         cmocka_unit_test(launches_of_one_workspace_give_the_same_bits),
+        cmocka_unit_test(what_flows_between_launches_is_the_gradient),
         cmocka_unit_test(a_slice_that_never_comes_is_noticed),
         cmocka_unit_test(plans_fit_their_gpu),
         cmocka_unit_test(the_notebooks_shape_uses_a_large_gpu_well),

@@ -12,8 +12,8 @@
 enum { ALIGN_FLOATS = 16 };
 
 static const char *const op_names[OP_COUNT] = {
-    "gather",          "gru forward",  "dropout forward",  "logits forward", "softmax and loss",
-    "logits backward", "gru backward", "dropout backward", "gradient norm",  "adam",
+    "gather", "gru forward",  "dropout forward",  "logits",        "softmax and loss",
+    "head",   "gru backward", "dropout backward", "gradient norm", "adam",
 };
 
 double crnn_model_now(void)
@@ -137,7 +137,8 @@ static void make_memory(crnn_model *model)
         if (l && c->training && c->sizes.dropout > 0)
             model->dropped[l] = device_floats(model, TB, H);
     }
-    model->logits = device_floats(model, TB, V);
+    model->logits = ops->alloc(model->be, c->training ? ops->head_bytes(model->be, TB, c->sizes.H, c->sizes.V)
+                                                      : (size_t)TB * (size_t)V * sizeof(float));
     if (c->training) {
         model->dhs = device_floats(model, TB, H);
         if (L > 1)
@@ -358,8 +359,8 @@ static int64_t state_offset(const crnn_model *model, int l)
     return (int64_t)l * model->config.B * model->config.sizes.H;
 }
 
-/* x [T,B] -> logits [T,B,V], state -> next_state. drop: with dropout between the layers. */
-static void forward(crnn_model *model, bool drop)
+/* x [T,B] -> hs of the last layer [T,B,H], state -> next_state. drop: with dropout between the layers. */
+static void layers(crnn_model *model, bool drop)
 {
     const crnn_backend_ops *ops = model->be->ops;
     const crnn_model_sizes *s = &model->config.sizes;
@@ -377,12 +378,32 @@ static void forward(crnn_model *model, bool drop)
                          w + model->layer[l]);
         crnn_model_book(model, OP_GRU, ops->gru_flop(model->gru[l], false));
     }
-    ops->linear(model->be, model->logits, model->hs[s->L - 1], w + model->dense_kernel, w + model->dense_bias, TB, s->H,
-                s->V);
-    crnn_model_book(model, OP_LOGITS, 2.0 * (double)TB * s->H * s->V);
 }
 
-/* logits hold their gradient; fills the gradient arena. */
+/* hs of the last layer, y [T,B] -> numbers, dhs [T,B,H], gradients of the dense layer. */
+static void head(crnn_model *model)
+{
+    const crnn_model_sizes *s = &model->config.sizes;
+    const float *w = model->arena[CRNN_WEIGHTS];
+    float *g = model->arena[CRNN_GRADIENTS];
+    int64_t TB = (int64_t)model->config.T * model->config.B;
+    model->be->ops->head(model->be, &(crnn_head){.numbers = model->numbers,
+                                                 .dx = model->dhs,
+                                                 .dW = g + model->dense_kernel,
+                                                 .db = g + model->dense_bias,
+                                                 .scratch = model->logits,
+                                                 .x = model->hs[s->L - 1],
+                                                 .W = w + model->dense_kernel,
+                                                 .b = w + model->dense_bias,
+                                                 .y = model->y,
+                                                 .n = TB,
+                                                 .H = s->H,
+                                                 .V = s->V,
+                                                 .scale = 1.0F / (float)TB});
+    crnn_model_book(model, OP_HEAD, 6.0 * (double)TB * s->H * s->V);
+}
+
+/* dhs -> the gradients of the layers. */
 static void backward(crnn_model *model, bool drop)
 {
     const crnn_backend_ops *ops = model->be->ops;
@@ -390,9 +411,6 @@ static void backward(crnn_model *model, bool drop)
     const float *w = model->arena[CRNN_WEIGHTS];
     float *g = model->arena[CRNN_GRADIENTS], *dhs = model->dhs, *dx = model->dx;
     int64_t TB = (int64_t)model->config.T * model->config.B;
-    ops->linear_backward(model->be, dhs, g + model->dense_kernel, g + model->dense_bias, model->logits,
-                         model->hs[s->L - 1], w + model->dense_kernel, TB, s->H, s->V);
-    crnn_model_book(model, OP_LOGITS_BACKWARD, 4.0 * (double)TB * s->H * s->V);
     for (int l = s->L - 1; l >= 0; l--) {
         crnn_gru_input in = layer_input(model, l, drop);
         ops->gru_backward(model->gru[l], l ? dx : g + model->embeddings, g + model->layer[l], dhs, model->hs[l], &in,
@@ -431,11 +449,9 @@ void crnn_model_record(crnn_model *model, crnn_record list, void (*ops)(crnn_mod
 void crnn_model_train_step(crnn_model *model)
 {
     const crnn_backend_ops *ops = model->be->ops;
-    int64_t TB = (int64_t)model->config.T * model->config.B;
     bool drop = model->config.sizes.dropout > 0;
-    forward(model, drop);
-    ops->softmax_xent(model->be, model->numbers, model->logits, model->y, TB, model->config.sizes.V, 1.0F / (float)TB);
-    crnn_model_book(model, OP_LOSS, 0);
+    layers(model, drop);
+    head(model);
     backward(model, drop);
     ops->norm(model->be, model->numbers, model->arena[CRNN_GRADIENTS], model->floats);
     crnn_model_book(model, OP_NORM, 0);
@@ -448,7 +464,13 @@ void crnn_model_train_step(crnn_model *model)
 void crnn_model_forward(crnn_model *model, void *unused)
 {
     (void)unused;
-    forward(model, false);
+    const crnn_model_sizes *s = &model->config.sizes;
+    const float *w = model->arena[CRNN_WEIGHTS];
+    int64_t TB = (int64_t)model->config.T * model->config.B;
+    layers(model, false);
+    model->be->ops->linear(model->be, model->logits, model->hs[s->L - 1], w + model->dense_kernel,
+                           w + model->dense_bias, TB, s->H, s->V);
+    crnn_model_book(model, OP_LOGITS, 2.0 * (double)TB * s->H * s->V);
     carry(model, NULL);
 }
 

@@ -19,7 +19,7 @@ typedef enum {
     OP_DROPOUT,
     OP_LOGITS,
     OP_LOSS,
-    OP_LOGITS_BACKWARD,
+    OP_HEAD,
     OP_GRU_BACKWARD,
     OP_DROPOUT_BACKWARD,
     OP_NORM,
@@ -42,7 +42,7 @@ struct crnn_model {
     int64_t *starts;                         /* [B] */
     float *hs[CRNN_MAX_LAYERS];              /* [T,B,H] */
     float *dropped[CRNN_MAX_LAYERS];         /* [T,B,H] input of layer l, where there is dropout */
-    float *logits;                           /* [T,B,V], then their gradient */
+    float *logits;                           /* [T,B,V]; training steps: what head() works in */
     float *dhs, *dx;                         /* [T,B,H] */
     float *state, *next_state, *saved_state; /* [L,B,H] */
     crnn_step_inputs *inputs;

@@ -361,7 +361,7 @@ static void cuda_embed_backward(crnn_backend *be, float *dtable, const float *dy
 {
     crnn_cuda *cuda = crnn_cuda_of(be);
     if (crnn_cuda_begin(cuda, "embed_backward"))
-        crnn_cuda_ok(cuda, crnn_launch_sum_by_token(dtable, crnn_floats(dy, E), tokens, n, V, E, cuda->stream));
+        crnn_cuda_ok(cuda, crnn_launch_sum_by_token(dtable, false, crnn_floats(dy, E), tokens, n, V, E, cuda->stream));
 }
 
 static void cuda_dropout(crnn_backend *be, float *y, const float *x, int64_t n, float p, uint64_t seed,
@@ -391,7 +391,7 @@ static void cuda_linear_backward(crnn_backend *be, float *dx, float *dW, float *
     crnn_cuda_product_shape dW_shape = {.M = H, .N = V, .K = n, .lda = H, .ldb = V, .ldc = V, .transpose_a = true};
     crnn_cuda_multiply(cuda, &dx_shape, dx, dy, W, NULL);
     crnn_cuda_multiply(cuda, &dW_shape, dW, x, dy, NULL);
-    crnn_cuda_ok(cuda, crnn_launch_column_sums(db, crnn_floats(dy, V), n, V, cuda->stream));
+    crnn_cuda_ok(cuda, crnn_launch_column_sums(db, false, crnn_floats(dy, V), n, V, cuda->stream));
 }
 
 static void cuda_softmax_xent(crnn_backend *be, crnn_step_numbers *numbers, float *z, const uint16_t *y, int64_t n,
@@ -508,6 +508,8 @@ static const crnn_backend_ops cuda_ops = {
     .linear = cuda_linear,
     .linear_backward = cuda_linear_backward,
     .softmax_xent = cuda_softmax_xent,
+    .head = crnn_cuda_head,
+    .head_bytes = crnn_cuda_head_bytes,
     .norm = cuda_norm,
     .adam = cuda_adam,
     .carry = cuda_carry,
@@ -521,14 +523,17 @@ static const crnn_backend_ops cuda_ops = {
 
 static void open_parts(crnn_cuda *cuda)
 {
+    struct cudaDeviceProp properties;
     cuda->op = "open";
-    if (!crnn_cuda_ok(cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking)) ||
+    if (!crnn_cuda_ok(cuda, cudaGetDeviceProperties(&properties, 0)) ||
+        !crnn_cuda_ok(cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking)) ||
         !crnn_cuda_ok(cuda, cudaMallocHost((void **)&cuda->staging, STAGING_BYTES)) ||
         !crnn_cuda_ok(cuda, cudaMallocHost((void **)&cuda->said, CRNN_MAX_WATCHED * sizeof *cuda->said)) ||
         !crnn_cublas_ok(cuda, cuda->lib.cublasLtCreate(&cuda->lt)) ||
         !crnn_cudnn_ok(cuda, cuda->lib.cudnnCreate(&cuda->dnn)) ||
         !crnn_cudnn_ok(cuda, cuda->lib.cudnnSetStream(cuda->dnn, cuda->stream)))
         return;
+    cuda->compute_major = properties.major;
     crnn_cuda_need_workspace(cuda, WORKSPACE_BYTES);
     cuda->partials = crnn_cuda_alloc_items(cuda, CRNN_GPU_PARTIALS, 1, sizeof *cuda->partials);
 }

@@ -37,6 +37,7 @@ typedef struct {
     cudaStream_t stream;
     cublasLtHandle_t lt;
     cudnnHandle_t dnn;
+    int32_t compute_major;
     const char *op;     /* the op now running, for the message of a failure */
     crnn_error failure; /* the first since the last sync; status CRNN_OK: none */
 
@@ -50,6 +51,8 @@ typedef struct {
     crnn_cuda_watched watched[CRNN_MAX_WATCHED];
     int watched_count;
     uint32_t *said; /* [CRNN_MAX_WATCHED] pinned host memory that they are read into */
+
+    int64_t gate_bytes; /* that one layer of our own may keep for its backward pass; 0: an eighth of the GPU's memory */
 
     crnn_cuda_product *products; /* made at first use, kept */
     crnn_gru *layers;            /* all layers, so that a write to weights makes what they prepared stale */
@@ -111,6 +114,10 @@ void crnn_cuda_mark(crnn_backend *be, int32_t i);
 double crnn_cuda_between(crnn_backend *be, int32_t i, int32_t j);
 void crnn_cuda_marks_free(crnn_cuda *cuda);
 double crnn_cuda_copy_rate(crnn_backend *be);
+
+/* head.c */
+void crnn_cuda_head(crnn_backend *be, const crnn_head *head);
+size_t crnn_cuda_head_bytes(crnn_backend *be, int64_t n, int32_t H, int32_t V);
 
 /* gru.c: the ways to compute a recurrent layer, each behind this table; rnn_algo chooses. */
 struct crnn_gru_way {

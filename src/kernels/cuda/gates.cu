@@ -27,12 +27,14 @@ __global__ void __launch_bounds__(THREADS, 1) gates_forward(const __grid_constan
     const float z = sigmoid(xp[0] + (hp[H] + b1[H]));
     const float r = sigmoid(xp[H] + (hp[2 * H] + b1[2 * H]));
     const float n = tanhf(xp[2 * H] + r * n_h);
-    const int64_t at = static_cast<int64_t>(b) * H + j;
-    const float h = z * g.h_prev[at] + (1.0f - z) * n;
     keep[0] = n_h;
     keep[H] = z;
     keep[2 * H] = r;
     keep[3 * H] = n;
+    if (!g.h)
+        return;
+    const int64_t at = static_cast<int64_t>(b) * H + j;
+    const float h = z * g.h_prev[at] + (1.0f - z) * n;
     g.h[at] = h;
     if (g.h16)
         g.h16[at] = bf16_bits(h);

@@ -298,7 +298,7 @@ static const void *as_computed(layer *l, uint16_t *half, const float *from, int6
     crnn_cuda *cuda = l->base.cuda;
     if (!l->bf16)
         return from;
-    crnn_cuda_ok(cuda, crnn_launch_narrow(half, CRNN_FORMAT_BF16, 0, from, n, cuda->stream));
+    crnn_cuda_ok(cuda, crnn_launch_narrow(half, 0, CRNN_FORMAT_BF16, 0, from, n, cuda->stream));
     return half;
 }
 
@@ -361,8 +361,8 @@ static void layer_backward(crnn_gru *g, float *din, float *dw, const float *dhs,
     as_float(l, dx, l->dx16, n * g->s.I);
     as_float(l, dw, l->dw16, layer_params(g));
     if (l->x && !cuda->failure.status)
-        crnn_cuda_ok(
-            cuda, crnn_launch_sum_by_token(din, crnn_floats(dx, g->s.I), in->tokens, n, g->s.V, g->s.I, cuda->stream));
+        crnn_cuda_ok(cuda, crnn_launch_sum_by_token(din, false, crnn_floats(dx, g->s.I), in->tokens, n, g->s.V, g->s.I,
+                                                    cuda->stream));
 }
 
 static double layer_flop(const crnn_gru *g, bool backward)

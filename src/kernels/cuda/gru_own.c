@@ -1,5 +1,6 @@
 /* gru_own.c - our own recurrent layers as ways of computing a layer: memory, weights in and out, and what follows on what. */
 #include "kernels/cuda/gru_own.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,32 +21,62 @@ static bool folds(const crnn_gru_shape *s)
 static void layer_free(crnn_gru *g)
 {
     layer *l = crnn_gru_own_of(g);
-    void *owned[] = {l->keep, l->hp,  l->dh,  l->x,   l->table,    l->dtable,
-                     l->R16,  l->h16, l->x16, l->K16, l->space[0], l->space[1]};
+    void *owned[] = {l->keep, l->hp,  l->back, l->dh,  l->x,        l->table,   l->dtable,
+                     l->R16,  l->h16, l->x16,  l->K16, l->space[0], l->space[1]};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         crnn_cuda_free(&g->cuda->base, owned[i]);
     free(l);
+}
+
+/* Time steps of a span: all, or as many as fit into what a layer may keep, shared out evenly. */
+static int64_t span_of(const crnn_gru_shape *s, bool folded, double gate_bytes)
+{
+    double row = 4.0 * sizeof(float) * s->B * s->H, T = s->T;
+    if ((!s->training && folded) || row * (T + 1) <= gate_bytes)
+        return s->T;
+    double anew = s->training ? row + 3.0 * sizeof(float) * s->B * s->H : row, fit = gate_bytes / anew - 1;
+    int64_t spans = fit > 1 ? (int64_t)ceil(T / fit) : s->T;
+    return (s->T + spans - 1) / spans;
+}
+
+static void make_narrow_memory(layer *l)
+{
+    crnn_cuda *cuda = l->base.cuda;
+    const crnn_gru_shape *s = &l->base.s;
+    int64_t B = s->B, H = s->H, S = l->span, halves = crnn_gru_own_halves(l);
+    size_t half = sizeof(uint16_t);
+    if (!l->folded) {
+        l->x16 = crnn_cuda_alloc_items(cuda, halves * S * B, s->I, half);
+        l->K16 = crnn_cuda_alloc_items(cuda, halves * s->I, 3 * H, half);
+    }
+    if (s->training || l->bf16)
+        l->h16 = crnn_cuda_alloc_items(cuda, halves * (s->training ? S + 1 : 2) * B, H, half);
+    if (l->bf16 || (s->training && crnn_gru_own_in_spans(l)))
+        l->R16 = crnn_cuda_alloc_items(cuda, halves * H, 3 * H, half);
 }
 
 static void make_memory(layer *l)
 {
     crnn_cuda *cuda = l->base.cuda;
     const crnn_gru_shape *s = &l->base.s;
-    int64_t B = s->B, H = s->H, T = s->T, halves = crnn_gru_own_halves(l);
-    size_t item = sizeof(float), half = sizeof(uint16_t);
-    l->keep = crnn_cuda_alloc_items(cuda, (s->training ? T + 1 : l->folded ? 1 : T) * B, 4 * H, item);
+    int64_t B = s->B, H = s->H, S = l->span;
+    bool anew = s->training && crnn_gru_own_in_spans(l);
+    size_t item = sizeof(float);
+    l->keep = crnn_cuda_alloc_items(cuda, (s->training ? S + 1 : l->folded ? 1 : S) * B, 4 * H, item);
     if (l->folded)
         l->table = crnn_cuda_alloc_items(cuda, s->V, 3 * H, item);
     if (l->folded && s->training)
         l->dtable = crnn_cuda_alloc_items(cuda, s->V, 3 * H, item);
     if (s->V > 0 && !l->folded)
-        l->x = crnn_cuda_alloc_items(cuda, T * B, s->I, item);
-    if (!l->folded && halves) {
-        l->x16 = crnn_cuda_alloc_items(cuda, halves * T * B, s->I, half);
-        l->K16 = crnn_cuda_alloc_items(cuda, halves * s->I, 3 * H, half);
-    }
-    if (halves && (s->training || l->bf16))
-        l->h16 = crnn_cuda_alloc_items(cuda, halves * (s->training ? T + 1 : 2) * B, H, half);
+        l->x = crnn_cuda_alloc_items(cuda, S * B, s->I, item);
+    if (crnn_gru_own_halves(l))
+        make_narrow_memory(l);
+    if (anew || !l->persistent)
+        l->hp = crnn_cuda_alloc_items(cuda, (anew ? S : 1) * B, 3 * H, item);
+    if (anew || (s->training && !l->persistent))
+        l->dh = crnn_cuda_alloc_items(cuda, B, H, item);
+    if (s->training && !l->persistent)
+        l->back = crnn_cuda_alloc_items(cuda, B, H, item);
     for (int i = 0; i < crnn_gru_own_passes(l); i++) {
         l->space[i] = crnn_cuda_alloc(&cuda->base, crnn_persist_bytes(&l->plan[i]));
         if (l->space[i])
@@ -53,25 +84,21 @@ static void make_memory(layer *l)
                             "the blocks of the persistent kernel waited for one another in vain: is the GPU shared "
                             "with other work? use --rnn-algo cudnn");
     }
-    if (l->persistent)
-        return;
-    l->hp = crnn_cuda_alloc_items(cuda, B, 3 * H, item);
-    if (s->training)
-        l->dh = crnn_cuda_alloc_items(cuda, B, H, item);
-    if (l->bf16)
-        l->R16 = crnn_cuda_alloc_items(cuda, H, 3 * H, half);
 }
 
 static const crnn_number_format persist_format[] = {
     [CRNN_FP32] = CRNN_FORMAT_SPLIT, [CRNN_TF32] = CRNN_FORMAT_FP16, [CRNN_BF16] = CRNN_FORMAT_BF16};
 
-static void plan_passes(layer *l)
+/* What follows from the GPU and the shape. */
+static void plan_layer(layer *l)
 {
     crnn_cuda *cuda = l->base.cuda;
     const crnn_gru_shape *s = &l->base.s;
     struct cudaDeviceProp p;
     if (!crnn_cuda_ok(cuda, cudaGetDeviceProperties(&p, 0)))
         return;
+    int64_t gate_bytes = cuda->gate_bytes ? cuda->gate_bytes : (int64_t)(p.totalGlobalMem / 8);
+    l->span = span_of(s, l->folded, (double)gate_bytes);
     crnn_persist_gpu gpu = {p.multiProcessorCount, (int32_t)p.sharedMemPerBlockOptin, p.major};
     for (int i = 0; i < crnn_gru_own_passes(l) && !cuda->failure.status; i++)
         if (!crnn_persist_plan_for(&l->plan[i], i ? CRNN_PERSIST_BACKWARD : CRNN_PERSIST_FORWARD,
@@ -94,7 +121,7 @@ static crnn_gru *make(crnn_cuda *cuda, const crnn_gru_shape *shape, const crnn_g
     l->bf16 = !l->persistent && cuda->config.precision == CRNN_BF16;
     l->format = l->persistent ? persist_format[cuda->config.precision] : l->bf16 ? CRNN_FORMAT_BF16 : CRNN_FORMAT_FLOAT;
     l->doublings = l->format == CRNN_FORMAT_FP16 || l->format == CRNN_FORMAT_SPLIT ? CRNN_PERSIST_DOUBLINGS : 0;
-    plan_passes(l);
+    plan_layer(l);
     if (!cuda->failure.status)
         make_memory(l);
     if (!cuda->failure.status)
@@ -188,19 +215,40 @@ static crnn_persist_copies persist_copies(const crnn_gru *g, const float *w)
 static void layer_forward(crnn_gru *g, float *hs, const crnn_gru_input *in, const float *h_first, const float *w)
 {
     layer *l = crnn_gru_own_of(g);
-    parts p = crnn_gru_own_parts_of(g, w);
-    if (!l->folded)
-        crnn_gru_own_project(l, in, &p);
-    crnn_gru_own_forward(l, hs, in, h_first, &p);
+    crnn_gru_own_pass pass = {.in = in, .h_first = h_first, .hs = hs, .w = crnn_gru_own_parts_of(g, w)};
+    for (; pass.from < g->s.T && !g->cuda->failure.status; pass.from += pass.steps) {
+        pass.steps = g->s.T - pass.from < l->span ? g->s.T - pass.from : l->span;
+        if (!l->folded)
+            crnn_gru_own_project(l, &pass);
+        crnn_gru_own_forward(l, &pass);
+    }
 }
 
 static void layer_backward(crnn_gru *g, float *din, float *dw, const float *dhs, const float *hs,
                            const crnn_gru_input *in, const float *h_first, const float *w)
 {
     layer *l = crnn_gru_own_of(g);
-    parts p = crnn_gru_own_parts_of(g, w), d = crnn_gru_own_parts_of(g, dw);
-    crnn_gru_own_backward(l, dhs, hs, h_first, &p);
-    crnn_gru_own_gradients_of(l, din, &d, hs, in, h_first, &p);
+    crnn_cuda *cuda = g->cuda;
+    int64_t T = g->s.T;
+    crnn_gru_own_pass pass = {.in = in,
+                              .h_first = h_first,
+                              .dhs = dhs,
+                              .hs = (float *)(uintptr_t)hs, /* which only a forward pass writes */
+                              .din = din,
+                              .w = crnn_gru_own_parts_of(g, w),
+                              .d = crnn_gru_own_parts_of(g, dw)};
+    if (l->dh && l->persistent)
+        crnn_cuda_ok(cuda, cudaMemsetAsync(l->dh, 0, (size_t)g->s.B * (size_t)g->s.H * sizeof *l->dh, cuda->stream));
+    for (pass.from = (T - 1) / l->span * l->span; pass.from >= 0 && !cuda->failure.status; pass.from -= l->span) {
+        pass.steps = T - pass.from < l->span ? T - pass.from : l->span;
+        if (crnn_gru_own_in_spans(l))
+            crnn_gru_own_gates(l, &pass);
+        crnn_gru_own_backward(l, &pass);
+        crnn_gru_own_gradients_of(l, &pass, pass.from + pass.steps < T);
+        if (pass.from)
+            crnn_gru_own_flow(l, &pass);
+    }
+    crnn_gru_own_gradients_end(l, &pass);
 }
 
 static double layer_flop(const crnn_gru *g, bool backward)
@@ -210,7 +258,8 @@ static double layer_flop(const crnn_gru *g, bool backward)
     double input = 2.0 * (crnn_gru_own_of(g)->folded ? (double)g->s.V : n) * g->s.I * H3;
     if (!backward)
         return recurrent + input;
-    return 2.0 * recurrent - 2.0 * g->s.B * g->s.H * H3 + 2.0 * input; /* nothing flows out through h_first */
+    double again = crnn_gru_own_in_spans(crnn_gru_own_of(g)) ? recurrent + (crnn_gru_own_of(g)->folded ? 0 : input) : 0;
+    return again + 2.0 * recurrent - 2.0 * g->s.B * g->s.H * H3 + 2.0 * input; /* nothing flows out through h_first */
 }
 
 /* The ways differ in how a layer is made. */

@@ -3,7 +3,7 @@
 #include "kernels/cuda/gru_own.h"
 
 typedef crnn_gru_own layer;
-typedef crnn_gru_own_parts parts;
+typedef crnn_gru_own_pass pass;
 
 /* --- factors in the layer's format ------------------------------------------------------------------------------------ */
 
@@ -24,14 +24,25 @@ static crnn_matrix gradients_from(const layer *l, int64_t part)
     return (crnn_matrix){(uint16_t *)d + part * H, 8 * H, 4 * H, l->format, crnn_gru_own_gradient_doublings(l)};
 }
 
-static crnn_matrix input_of(const layer *l, const crnn_gru_input *in)
+static const float *input_rows(const layer *l, const pass *p)
 {
-    return dense(l, l->x ? l->x : in->x, l->x16, (int64_t)l->base.s.T * l->base.s.B, l->base.s.I);
+    return l->x ? l->x : p->in->x + p->from * l->base.s.B * l->base.s.I;
 }
 
-static crnn_matrix kernel_of(const layer *l, const parts *p)
+static crnn_matrix input_of(const layer *l, const pass *p)
 {
-    return dense(l, p->K, l->K16, l->base.s.I, 3 * (int64_t)l->base.s.H);
+    return dense(l, input_rows(l, p), l->x16, p->steps * l->base.s.B, l->base.s.I);
+}
+
+static crnn_matrix kernel_of(const layer *l, const pass *p)
+{
+    return dense(l, p->w.K, l->K16, l->base.s.I, 3 * (int64_t)l->base.s.H);
+}
+
+static crnn_matrix recurrent_of(const layer *l, const pass *p)
+{
+    int64_t H = l->base.s.H;
+    return dense(l, p->w.R, l->R16, H, 3 * H);
 }
 
 /* From row i and item j on; a transposed factor of a product runs over its rows. */
@@ -74,104 +85,153 @@ static void multiply(layer *l, crnn_cuda_product_shape shape, float *C, crnn_mat
         crnn_cuda_multiply(l->base.cuda, &shape, C, A.at, B.at, bias);
 }
 
-static void narrow(layer *l, uint16_t *to, const float *from, int64_t n)
+/* n items in the format, of a matrix of `low` items; nothing where there is no copy. */
+static void narrow(layer *l, uint16_t *to, int64_t low, const float *from, int64_t n)
 {
     crnn_cuda *cuda = l->base.cuda;
-    if (to && !cuda->failure.status)
-        crnn_cuda_ok(cuda, crnn_launch_narrow(to, l->format, l->doublings, from, n, cuda->stream));
+    if (to && n && !cuda->failure.status)
+        crnn_cuda_ok(cuda, crnn_launch_narrow(to, low, l->format, l->doublings, from, n, cuda->stream));
+}
+
+/* C = (+) the states before each of the span's time steps, or their transpose, times B. */
+static void multiply_states(layer *l, const pass *p, crnn_cuda_product_shape shape, float *C, crnn_matrix B)
+{
+    int64_t rows = l->base.s.B, H = l->base.s.H, *states = shape.transpose_a ? &shape.K : &shape.M;
+    *states = p->steps * rows;
+    if (l->h16) { /* where they lie one after the other */
+        multiply(l, shape, C, (crnn_matrix){l->h16, H, (p->steps + 1) * rows * H, l->format, l->doublings}, B, NULL);
+        return;
+    }
+    *states = rows;
+    multiply(l, shape, C, crnn_floats(crnn_gru_own_h_before(l, p), H), B, NULL);
+    *states = (p->steps - 1) * rows;
+    if (!*states)
+        return;
+    if (shape.transpose_a) {
+        shape.accumulate = true;
+        B.at = at(&B, rows, 0);
+    } else {
+        C += rows * shape.ldc;
+    }
+    multiply(l, shape, C, crnn_floats(p->hs + p->from * rows * H, H), B, NULL);
 }
 
 /* --- before the passage ------------------------------------------------------------------------------------------------ */
 
-void crnn_gru_own_prepare(crnn_gru_own *l, const crnn_gru_input *in, const crnn_gru_own_parts *p)
+void crnn_gru_own_prepare(crnn_gru_own *l, const crnn_gru_input *in, const crnn_gru_own_parts *w)
 {
     int64_t H = l->base.s.H, H3 = 3 * H, I = l->base.s.I, V = l->base.s.V;
     if (l->folded)
         multiply(l, (crnn_cuda_product_shape){.M = V, .N = H3, .K = I, .ldc = H3}, l->table,
-                 crnn_floats(in->embeddings, I), crnn_floats(p->K, H3), p->b0);
-    narrow(l, l->R16, p->R, H * H3);
-    narrow(l, l->K16, p->K, I * H3);
+                 crnn_floats(in->embeddings, I), crnn_floats(w->K, H3), w->b0);
+    narrow(l, l->R16, H * H3, w->R, H * H3);
+    narrow(l, l->K16, I * H3, w->K, I * H3);
 }
 
 /* Parts 1 to 3 of keep become x K + b0. */
-void crnn_gru_own_project(crnn_gru_own *l, const crnn_gru_input *in, const crnn_gru_own_parts *p)
+void crnn_gru_own_project(crnn_gru_own *l, const crnn_gru_own_pass *p)
 {
     crnn_cuda *cuda = l->base.cuda;
     const crnn_gru_shape *s = &l->base.s;
-    int64_t n = (int64_t)s->T * s->B, H = s->H;
-    if (l->x)
-        crnn_cuda_ok(cuda, crnn_launch_embed(l->x, in->tokens, in->embeddings, n, s->I, cuda->stream));
-    narrow(l, l->x16, l->x ? l->x : in->x, n * s->I);
-    multiply(l, (crnn_cuda_product_shape){.M = n, .N = 3 * H, .K = s->I, .ldc = 4 * H}, l->keep + H, input_of(l, in),
-             kernel_of(l, p), p->b0);
+    int64_t n = p->steps * s->B, H = s->H, first = p->from * s->B;
+    if (l->x && !cuda->failure.status)
+        crnn_cuda_ok(cuda, crnn_launch_embed(l->x, p->in->tokens + first, p->in->embeddings, n, s->I, cuda->stream));
+    narrow(l, l->x16, n * s->I, input_rows(l, p), n * s->I);
+    multiply(l, (crnn_cuda_product_shape){.M = n, .N = 3 * H, .K = s->I, .ldc = 4 * H}, l->keep + H, input_of(l, p),
+             kernel_of(l, p), p->w.b0);
+}
+
+void crnn_gru_own_gates(crnn_gru_own *l, const crnn_gru_own_pass *p)
+{
+    crnn_cuda *cuda = l->base.cuda;
+    int64_t B = l->base.s.B, H = l->base.s.H, H3 = 3 * H, first = p->from * B, all = (p->steps + 1) * B * H;
+    if (!l->folded)
+        crnn_gru_own_project(l, p);
+    narrow(l, l->h16, all, crnn_gru_own_h_before(l, p), B * H);
+    narrow(l, l->h16 ? l->h16 + B * H : NULL, all, p->hs + first * H, (p->steps - 1) * B * H);
+    multiply_states(l, p, (crnn_cuda_product_shape){.N = H3, .K = H, .ldc = H3}, l->hp, recurrent_of(l, p));
+    crnn_gates gates = {.keep = l->keep,
+                        .hp = l->hp,
+                        .b1 = p->w.b1,
+                        .xp = l->folded ? l->table : l->keep + H,
+                        .tokens = l->folded ? p->in->tokens + first : NULL,
+                        .ldk = 4 * H,
+                        .ldx = l->folded ? H3 : 4 * H,
+                        .B = (int32_t)(p->steps * B),
+                        .H = l->base.s.H};
+    if (!cuda->failure.status)
+        crnn_cuda_ok(cuda, crnn_launch_gates(&gates, cuda->stream));
 }
 
 /* --- after it ---------------------------------------------------------------------------------------------------------- */
 
-/* dR = the states before each time step, transposed, times d. */
-static void recurrent_gradient(layer *l, float *dR, const float *hs, const float *h_first)
+static void sum_columns(layer *l, float *to, bool add, crnn_matrix from, int64_t rows)
 {
-    int64_t T = l->base.s.T, B = l->base.s.B, H = l->base.s.H;
-    crnn_matrix d = gradients_from(l, 0);
-    crnn_cuda_product_shape shape = {.M = H, .N = 3 * H, .K = T * B, .ldc = 3 * H, .transpose_a = true};
-    if (l->h16) { /* where h_first and the states lie one after the other */
-        multiply(l, shape, dR, (crnn_matrix){l->h16, H, (T + 1) * B * H, l->format, l->doublings}, d, NULL);
-        return;
-    }
-    shape.K = B;
-    multiply(l, shape, dR, crnn_floats(h_first, H), d, NULL);
-    shape.K = (T - 1) * B;
-    shape.accumulate = true;
-    d.at = at(&d, B, 0);
-    if (shape.K)
-        multiply(l, shape, dR, crnn_floats(hs, H), d, NULL);
+    crnn_cuda *cuda = l->base.cuda;
+    if (!cuda->failure.status)
+        crnn_cuda_ok(cuda, crnn_launch_column_sums(to, add, from, rows, 3 * l->base.s.H, cuda->stream));
+}
+
+/* Rows of the span, by character. */
+static void sum_by_token(layer *l, const pass *p, float *to, bool add, crnn_matrix from, int64_t columns)
+{
+    crnn_cuda *cuda = l->base.cuda;
+    const crnn_gru_shape *s = &l->base.s;
+    if (!cuda->failure.status)
+        crnn_cuda_ok(cuda, crnn_launch_sum_by_token(to, add, from, p->in->tokens + p->from * s->B, p->steps * s->B,
+                                                    s->V, (int32_t)columns, cuda->stream));
 }
 
 /* Of the input's side, from parts 1 to 3: K, b0, and the input itself. */
-static void folded_gradients(layer *l, float *din, const parts *d, const crnn_gru_input *in, const parts *p)
+static void input_gradients(layer *l, const pass *p, bool begun)
 {
-    crnn_cuda *cuda = l->base.cuda;
     const crnn_gru_shape *s = &l->base.s;
-    int64_t H3 = 3 * (int64_t)s->H, I = s->I, V = s->V;
-    crnn_matrix sums = crnn_floats(l->dtable, H3);
-    crnn_cuda_ok(cuda, crnn_launch_sum_by_token(l->dtable, gradients_from(l, 1), in->tokens, (int64_t)s->T * s->B, s->V,
-                                                (int32_t)H3, cuda->stream));
-    multiply(l, (crnn_cuda_product_shape){.M = I, .N = H3, .K = V, .ldc = H3, .transpose_a = true}, d->K,
-             crnn_floats(in->embeddings, I), sums, NULL);
-    multiply(l, (crnn_cuda_product_shape){.M = V, .N = I, .K = H3, .ldc = I, .transpose_b = true}, din, sums,
-             crnn_floats(p->K, H3), NULL);
-    crnn_cuda_ok(cuda, crnn_launch_column_sums(d->b0, sums, V, (int32_t)H3, cuda->stream));
-}
-
-static void input_gradients(layer *l, float *din, const parts *d, const crnn_gru_input *in, const parts *p)
-{
-    crnn_cuda *cuda = l->base.cuda;
-    const crnn_gru_shape *s = &l->base.s;
-    int64_t n = (int64_t)s->T * s->B, H3 = 3 * (int64_t)s->H, I = s->I;
+    int64_t n = p->steps * s->B, H3 = 3 * (int64_t)s->H, I = s->I;
     crnn_matrix gx = gradients_from(l, 1);
-    multiply(l, (crnn_cuda_product_shape){.M = I, .N = H3, .K = n, .ldc = H3, .transpose_a = true}, d->K,
-             input_of(l, in), gx, NULL);
-    crnn_cuda_ok(cuda, crnn_launch_column_sums(d->b0, gx, n, (int32_t)H3, cuda->stream));
-    float *dx = l->x ? l->x : din; /* the embedded input is of no further use */
-    if (dx)
-        multiply(l, (crnn_cuda_product_shape){.M = n, .N = I, .K = H3, .ldc = I, .transpose_b = true}, dx, gx,
-                 kernel_of(l, p), NULL);
-    if (l->x && !cuda->failure.status)
-        crnn_cuda_ok(cuda, crnn_launch_sum_by_token(din, crnn_floats(dx, I), in->tokens, n, s->V, s->I, cuda->stream));
+    crnn_cuda_product_shape dK = {.M = I, .N = H3, .K = n, .ldc = H3, .transpose_a = true, .accumulate = begun};
+    crnn_cuda_product_shape dX = {.M = n, .N = I, .K = H3, .ldc = I, .transpose_b = true};
+    multiply(l, dK, p->d.K, input_of(l, p), gx, NULL);
+    sum_columns(l, p->d.b0, begun, gx, n);
+    if (l->x) { /* the embedded input is of no further use */
+        multiply(l, dX, l->x, gx, kernel_of(l, p), NULL);
+        sum_by_token(l, p, p->din, begun, crnn_floats(l->x, I), I);
+    } else if (p->din) {
+        multiply(l, dX, p->din + p->from * s->B * I, gx, kernel_of(l, p), NULL);
+    }
 }
 
-void crnn_gru_own_gradients_of(crnn_gru_own *l, float *din, const crnn_gru_own_parts *d, const float *hs,
-                               const crnn_gru_input *in, const float *h_first, const crnn_gru_own_parts *p)
+void crnn_gru_own_gradients_of(crnn_gru_own *l, const crnn_gru_own_pass *p, bool begun)
 {
-    crnn_cuda *cuda = l->base.cuda;
-    const crnn_gru_shape *s = &l->base.s;
-    recurrent_gradient(l, d->R, hs, h_first);
-    if (cuda->failure.status)
-        return;
-    crnn_cuda_ok(cuda,
-                 crnn_launch_column_sums(d->b1, gradients_from(l, 0), (int64_t)s->T * s->B, 3 * s->H, cuda->stream));
+    int64_t H = l->base.s.H, H3 = 3 * H;
+    crnn_cuda_product_shape dR = {.M = H, .N = H3, .ldc = H3, .transpose_a = true, .accumulate = begun};
+    multiply_states(l, p, dR, p->d.R, gradients_from(l, 0));
+    sum_columns(l, p->d.b1, begun, gradients_from(l, 0), p->steps * l->base.s.B);
     if (l->folded)
-        folded_gradients(l, din, d, in, p);
+        sum_by_token(l, p, l->dtable, begun, gradients_from(l, 1), H3);
     else
-        input_gradients(l, din, d, in, p);
+        input_gradients(l, p, begun);
+}
+
+/* The loop has in `back` what the persistent kernels leave to one product here. */
+void crnn_gru_own_flow(crnn_gru_own *l, const crnn_gru_own_pass *p)
+{
+    int64_t H = l->base.s.H;
+    crnn_cuda_product_shape shape = {
+        .M = l->base.s.B, .N = H, .K = 3 * H, .ldc = H, .transpose_b = true, .accumulate = true};
+    if (l->persistent)
+        multiply(l, shape, l->dh, gradients_from(l, 0), recurrent_of(l, p), NULL);
+}
+
+/* What follows from the table's gradient. */
+void crnn_gru_own_gradients_end(crnn_gru_own *l, const crnn_gru_own_pass *p)
+{
+    int64_t H3 = 3 * (int64_t)l->base.s.H, I = l->base.s.I, V = l->base.s.V;
+    crnn_matrix sums = crnn_floats(l->dtable, H3);
+    if (!l->folded)
+        return;
+    multiply(l, (crnn_cuda_product_shape){.M = I, .N = H3, .K = V, .ldc = H3, .transpose_a = true}, p->d.K,
+             crnn_floats(p->in->embeddings, I), sums, NULL);
+    multiply(l, (crnn_cuda_product_shape){.M = V, .N = I, .K = H3, .ldc = I, .transpose_b = true}, p->din, sums,
+             crnn_floats(p->w.K, H3), NULL);
+    sum_columns(l, p->d.b0, false, sums, V);
 }

@@ -98,8 +98,7 @@ typedef struct {
 cudaError_t crnn_persist_launch_forward(const crnn_persist_plan *plan, const crnn_persist_forward *pass,
                                         cudaStream_t stream);
 
-/* The reverse of it, from T-1 to 0: nothing flows in through h_last or out through h_first. d may lie in keep, if each of its rows begins
- * where one of a later time step does. */
+/* The reverse of it, from T-1 to 0. d may lie in keep, if each of its rows begins where one of a later time step does. */
 typedef struct {
     void *workspace;
     const float *keep; /* n_h, z, r, n as the forward pass left them */
@@ -109,6 +108,9 @@ typedef struct {
     const float *dhs;     /* [T,B,H] gradient at each h, without what comes from later steps */
     const float *hs;      /* [T,B,H] */
     const float *h_first; /* [B,H] */
+    float *
+        dh; /* [B,H] in: the gradient at the last h from later steps; out: what of that at h_first came past z, without what comes through
+                  R from d of step 0; NULL: nothing flows in, and what flows out is not wanted */
     int64_t ldk, ldd;
     int32_t T;
     int32_t doublings; /* of the gradients, as they are exchanged and left in d; crnn_persist_doublings() */

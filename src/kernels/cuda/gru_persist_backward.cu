@@ -77,16 +77,24 @@ template <class F, int TILES, int RESIDENT> struct Block {
     }
     __device__ __forceinline__ void begin() const
     {
-        const int thread = threadIdx.x;
-        if (thread == 0)
+        const Owner o = owner();
+        if (o.thread == 0)
             sh.stop = 0;
-        if (thread < OWNERS) {
+        if (o.thread < OWNERS) {
             for (int i = 0; i < 2 * S::INPUTS; i++)
-                sh.input[i / S::INPUTS][i % S::INPUTS][thread] = {0.0f, 0.0f};
-            for (int chunk = 0; chunk < p.plan.chunks; chunk++)
-                carried()[chunk * OWNERS + thread] = {0.0f, 0.0f};
+                sh.input[i / S::INPUTS][i % S::INPUTS][o.thread] = {0.0f, 0.0f};
+            for (int chunk = 0; chunk < p.plan.chunks; chunk++) {
+                float2 dh = {0.0f, 0.0f};
+                if (p.a.dh && there(o, chunk))
+                    dh = load_pair(flow(o, chunk), o);
+                carried()[chunk * OWNERS + o.thread] = dh;
+            }
         }
         fetch(0, p.a.T - 1, 0);
+    }
+    __device__ __forceinline__ float *flow(const Owner &o, int chunk) const
+    {
+        return p.a.dh + static_cast<int64_t>(row(o, chunk)) * p.plan.H + o.j;
     }
     // partial <- the shares of what comes back through R from step t+1.
     __device__ __forceinline__ void product(const Weights<L> &w, unsigned base, int t, int chunk, int parity) const
@@ -163,6 +171,8 @@ template <class F, int TILES, int RESIDENT> struct Block {
         store_pair_narrow<F>(d + H, 4 * H, g.dz.x * s, g.dz.y * s, o);
         store_pair_narrow<F>(d + 2 * H, 4 * H, g.dr.x * s, g.dr.y * s, o);
         store_pair_narrow<F>(d + 3 * H, 4 * H, g.dn.x * s, g.dn.y * s, o);
+        if (!t && p.a.dh)
+            store_pair(flow(o, chunk), carried()[chunk * OWNERS + o.thread], o);
     }
     // The gates' gradients, published before they are stored for later kernels.
     __device__ __forceinline__ void gates(unsigned base, int t, int chunk, int parity) const
@@ -237,7 +247,7 @@ cudaError_t crnn_persist_launch_backward(const crnn_persist_plan *plan, const cr
                                          cudaStream_t stream)
 {
     Pass p = {*pass, *plan, ldexpf(1.0f, pass->doublings), false};
-    p.wide =
-        even({plan->H, pass->ldk, pass->ldd}) && aligned({pass->keep, pass->d, pass->dhs, pass->hs, pass->h_first});
+    p.wide = even({plan->H, pass->ldk, pass->ldd}) &&
+             aligned({pass->keep, pass->d, pass->dhs, pass->hs, pass->h_first, pass->dh});
     return launch(kernel_of(*plan), p, CRNN_PERSIST_BACKWARD, stream);
 }

@@ -46,8 +46,8 @@ cudaError_t crnn_launch_gather(uint16_t *x /* [T,B] */, uint16_t *y /* [T,B] */,
                                const int64_t *starts /* [B] */, int32_t T, int32_t B, cudaStream_t stream);
 cudaError_t crnn_launch_embed(float *y /* [n,E] */, const uint16_t *tokens /* [n] */, const float *table /* [V,E] */,
                               int64_t n, int32_t E, cudaStream_t stream);
-/* dtable[v] = sum of dy[i] over i with tokens[i] = v, in order of i. */
-cudaError_t crnn_launch_sum_by_token(float *dtable /* [V,E] */, crnn_matrix dy /* [n,E] */,
+/* dtable[v] (+)= sum of dy[i] over i with tokens[i] = v, in order of i. */
+cudaError_t crnn_launch_sum_by_token(float *dtable /* [V,E] */, bool add, crnn_matrix dy /* [n,E] */,
                                      const uint16_t *tokens /* [n] */, int64_t n, int32_t V, int32_t E,
                                      cudaStream_t stream);
 
@@ -83,20 +83,20 @@ cudaError_t crnn_launch_dropout(float *y, const float *x, int64_t n, float p, ui
                                 const crnn_step_inputs *inputs, int32_t layer, cudaStream_t stream);
 
 /* rows.cu */
-/* y[j] = sum of x[i,j] over i. */
-cudaError_t crnn_launch_column_sums(float *y /* [columns] */, crnn_matrix x /* [rows,columns] */, int64_t rows,
-                                    int32_t columns, cudaStream_t stream);
+/* y[j] (+)= sum of x[i,j] over i. */
+cudaError_t crnn_launch_column_sums(float *y /* [columns] */, bool add, crnn_matrix x /* [rows,columns] */,
+                                    int64_t rows, int32_t columns, cudaStream_t stream);
 /* x[i,j] += b[j]. */
 cudaError_t crnn_launch_add_bias(float *x /* [rows,ld] */, int64_t ld, const float *b /* [columns] */, int64_t rows,
                                  int32_t columns, cudaStream_t stream);
-/* To 16 bits, rounded to nearest even; SPLIT: low parts behind all high ones. And back from bfloat16. */
-cudaError_t crnn_launch_narrow(uint16_t *to /* [n], SPLIT [2,n] */, crnn_number_format format, int32_t doublings,
+/* To 16 bits, rounded to nearest even; SPLIT: low parts `low` items behind. And back from bfloat16. */
+cudaError_t crnn_launch_narrow(uint16_t *to /* [n] */, int64_t low, crnn_number_format format, int32_t doublings,
                                const float *from, int64_t n, cudaStream_t stream);
 cudaError_t crnn_launch_from_bf16(float *to, const uint16_t *from, int64_t n, cudaStream_t stream);
 
 /* gates.cu: what stands between the products of two time steps of a recurrent layer. keep holds four parts of H floats a row. */
 typedef struct {
-    float *h;        /* [B,H] out */
+    float *h;        /* [B,H] out; NULL: not wanted, and h_prev is not read */
     uint16_t *h16;   /* [B,H] out, the same in bfloat16, or NULL */
     float *keep;     /* [B,ldk] out: n_h, z, r, n, with n_h = h Rn + b1n */
     const float *hp; /* [B,3H] h_prev R, parts n, z, r */

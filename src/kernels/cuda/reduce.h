@@ -1,4 +1,4 @@
-// reduce.h - sums and maxima over a warp or a block, in an order that depends on its size alone.
+// reduce.h - sums and maxima over neighbouring lanes, a warp or a block, in an order that depends on its size alone.
 #ifndef CRNN_KERNELS_CUDA_REDUCE_H
 #define CRNN_KERNELS_CUDA_REDUCE_H
 
@@ -19,13 +19,17 @@ struct larger {
     }
 };
 
-// Every lane gets the result.
-template <class T, class F> __device__ __forceinline__ T warp_reduce(T v, F f)
+// Over LANES lanes beside each other, a power of two; every one of them gets the result. All lanes of the warp call it.
+template <int LANES, class T, class F> __device__ __forceinline__ T lanes_reduce(T v, F f)
 {
 #pragma unroll
-    for (int distance = 16; distance; distance /= 2)
+    for (int distance = LANES / 2; distance; distance /= 2)
         v = f(v, __shfl_xor_sync(0xffffffffu, v, distance));
     return v;
+}
+template <class T, class F> __device__ __forceinline__ T warp_reduce(T v, F f)
+{
+    return lanes_reduce<32>(v, f);
 }
 
 // Every thread gets the result. part: [THREADS / 32] in shared memory; THREADS a multiple of 32 up to 1024. All threads call it.

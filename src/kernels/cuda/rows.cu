@@ -7,7 +7,7 @@ constexpr int WIDE = 32, TALL = 16; // of a block that sums columns
 // Each thread adds every TALL-th row of one column; the TALL sums are added in order, in double.
 template <class F>
 __global__ void __launch_bounds__(WIDE *TALL, 1)
-    column_sums(float *y, const __grid_constant__ crnn_matrix x, int64_t rows, int32_t columns, float unit)
+    column_sums(float *y, bool add, const __grid_constant__ crnn_matrix x, int64_t rows, int32_t columns, float unit)
 {
     SHARED(float, part, [TALL][WIDE]);
     const int lane = threadIdx.x % WIDE, group = threadIdx.x / WIDE, column = blockIdx.x * WIDE + lane;
@@ -23,16 +23,17 @@ __global__ void __launch_bounds__(WIDE *TALL, 1)
     double all = 0;
     for (int g = 0; g < TALL; g++)
         all += static_cast<double>(part[g][lane]);
-    y[column] = static_cast<float>(all) * unit;
+    y[column] = (add ? y[column] : 0.0f) + static_cast<float>(all) * unit;
 }
 
-cudaError_t crnn_launch_column_sums(float *y, crnn_matrix x, int64_t rows, int32_t columns, cudaStream_t stream)
+cudaError_t crnn_launch_column_sums(float *y, bool add, crnn_matrix x, int64_t rows, int32_t columns,
+                                    cudaStream_t stream)
 {
     const unsigned blocks = (static_cast<unsigned>(columns) + WIDE - 1) / WIDE;
     const float unit = ldexpf(1.0f, -x.doublings);
     return format::with(x.format, [&](auto f) {
         using F = decltype(f);
-        return LAUNCH(column_sums<F>, blocks, WIDE * TALL, 0, stream, y, x, rows, columns, unit);
+        return LAUNCH(column_sums<F>, blocks, WIDE * TALL, 0, stream, y, add, x, rows, columns, unit);
     });
 }
 
@@ -51,14 +52,15 @@ cudaError_t crnn_launch_add_bias(float *x, int64_t ld, const float *b, int64_t r
 }
 
 template <class F>
-__global__ void __launch_bounds__(THREADS, 1) narrow(uint16_t *to, const float *from, int64_t n, float scale)
+__global__ void __launch_bounds__(THREADS, 1)
+    narrow(uint16_t *to, int64_t low, const float *from, int64_t n, float scale)
 {
     const int64_t step = static_cast<int64_t>(gridDim.x) * THREADS;
     for (int64_t i = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; i < n; i += step) {
         uint32_t w[F::PARTS];
         F::words(w, from[i] * scale, 0.0f);
         for (int part = 0; part < F::PARTS; part++)
-            to[part * n + i] = static_cast<uint16_t>(w[part]);
+            to[part * low + i] = static_cast<uint16_t>(w[part]);
     }
 }
 
@@ -69,18 +71,18 @@ __global__ void __launch_bounds__(THREADS, 1) from_bf16(float *to, const __nv_bf
         to[i] = __bfloat162float(from[i]);
 }
 
-cudaError_t crnn_launch_narrow(uint16_t *to, crnn_number_format format, int32_t doublings, const float *from, int64_t n,
-                               cudaStream_t stream)
+cudaError_t crnn_launch_narrow(uint16_t *to, int64_t low, crnn_number_format format, int32_t doublings,
+                               const float *from, int64_t n, cudaStream_t stream)
 {
     const float scale = ldexpf(1.0f, doublings);
     const unsigned blocks = gpu_blocks(n, THREADS);
     switch (format) {
     case CRNN_FORMAT_BF16:
-        return LAUNCH(narrow<format::Bf16>, blocks, THREADS, 0, stream, to, from, n, scale);
+        return LAUNCH(narrow<format::Bf16>, blocks, THREADS, 0, stream, to, low, from, n, scale);
     case CRNN_FORMAT_FP16:
-        return LAUNCH(narrow<format::Fp16>, blocks, THREADS, 0, stream, to, from, n, scale);
+        return LAUNCH(narrow<format::Fp16>, blocks, THREADS, 0, stream, to, low, from, n, scale);
     case CRNN_FORMAT_SPLIT:
-        return LAUNCH(narrow<format::Split>, blocks, THREADS, 0, stream, to, from, n, scale);
+        return LAUNCH(narrow<format::Split>, blocks, THREADS, 0, stream, to, low, from, n, scale);
     case CRNN_FORMAT_FLOAT:
         break;
     }

@@ -62,8 +62,9 @@ __device__ static float add_rows(float sum, const typename F::Item *dy, const cr
 
 // A block has one character, blockIdx.x, and THREADS columns. It reads all tokens, THREADS at a time, and lists where its own stands.
 template <class F>
-__global__ void __launch_bounds__(THREADS, 1) sum_by_token(float *dtable, const __grid_constant__ crnn_matrix dy,
-                                                           const uint16_t *tokens, int64_t n, int32_t E, float unit)
+__global__ void __launch_bounds__(THREADS, 1)
+    sum_by_token(float *dtable, bool add, const __grid_constant__ crnn_matrix dy, const uint16_t *tokens, int64_t n,
+                 int32_t E, float unit)
 {
     constexpr int WARPS = THREADS / 32;
     SHARED(int, list, [THREADS]);
@@ -90,17 +91,19 @@ __global__ void __launch_bounds__(THREADS, 1) sum_by_token(float *dtable, const 
         if (column < E)
             sum = add_rows<F>(sum, from + base * dy.ld, dy, list, count);
     }
-    if (column < E)
-        dtable[static_cast<int64_t>(blockIdx.x) * E + column] = sum * unit;
+    if (column < E) {
+        float *to = dtable + static_cast<int64_t>(blockIdx.x) * E + column;
+        *to = (add ? *to : 0.0f) + sum * unit;
+    }
 }
 
-cudaError_t crnn_launch_sum_by_token(float *dtable, crnn_matrix dy, const uint16_t *tokens, int64_t n, int32_t V,
-                                     int32_t E, cudaStream_t stream)
+cudaError_t crnn_launch_sum_by_token(float *dtable, bool add, crnn_matrix dy, const uint16_t *tokens, int64_t n,
+                                     int32_t V, int32_t E, cudaStream_t stream)
 {
     const dim3 grid(static_cast<unsigned>(V), static_cast<unsigned>((E + THREADS - 1) / THREADS));
     const float unit = ldexpf(1.0f, -dy.doublings);
     return format::with(dy.format, [&](auto f) {
         using F = decltype(f);
-        return LAUNCH(sum_by_token<F>, grid, THREADS, 0, stream, dtable, dy, tokens, n, E, unit);
+        return LAUNCH(sum_by_token<F>, grid, THREADS, 0, stream, dtable, add, dy, tokens, n, E, unit);
     });
 }
