@@ -42,7 +42,7 @@ case $bundle in
 esac
 mkdir -p "$bundle/lib" "$bundle/tests/gpu" "$bundle/corpora"
 cp "$build/crnn-gpu" "$bundle/"
-for name in kernels-ops kernels-pick kernels-device model-model model-sampler train-trainer golden-vectors golden-trajectory cli-gpu; do
+for name in kernels-ops kernels-head kernels-pick kernels-device model-model model-sampler train-trainer golden-vectors golden-trajectory cli-gpu; do
     cp "$build/tests/test-$name" "$bundle/"
 done
 cp tests/gpu/*.sh tests/gpu/report.py "$bundle/tests/gpu/"

@@ -79,7 +79,7 @@ for algo in cudnn loop persist; do
     ) &
     (CRNN_TEST_RNN_ALGO=$algo check "train-trainer-$algo" 100 "$bin/test-train-trainer") &
 done
-(check kernels-pick 60 "$bin/test-kernels-pick" && check kernels-device 60 "$bin/test-kernels-device") &
+(check kernels-head 60 "$bin/test-kernels-head" && check kernels-pick 60 "$bin/test-kernels-pick" && check kernels-device 60 "$bin/test-kernels-device") &
 check cli-gpu 100 "$bin/test-cli-gpu"
 wait
 

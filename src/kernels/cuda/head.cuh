@@ -1,12 +1,13 @@
-// head.cuh - a block's product of 64 rows by all characters, over any K, on tensor cores.
+// head.cuh - what the kernels of head.h share: the plan, scales, and a block's product of 64 rows by all characters, over any K.
 //
-// 8 warps: 2 of 32 rows each x 4 over tiles of 8 columns, every fourth tile to one warp. A goes from float32 in global memory through
-// registers, two pieces of K ahead, into shared memory as fragments of mma.m16n8k16; B lies in global memory in the order of its fragments,
-// [step of K][tile][part][lane] of 8 bytes, and comes through cp.async.
+// The product is that of 8 warps: 2 of 32 rows each x 4 over tiles of 8 columns, every fourth tile to one warp. A goes from float32 in global
+// memory through registers, two pieces of K ahead, into shared memory as fragments of mma.m16n8k16; B lies in global memory in the order of
+// its fragments, [step of K][tile][part][lane] of 8 bytes, and comes through cp.async.
 #ifndef CRNN_KERNELS_CUDA_HEAD_CUH
 #define CRNN_KERNELS_CUDA_HEAD_CUH
 
 #include "kernels/cuda/formats.cuh"
+#include "kernels/cuda/head.h"
 
 namespace head
 {
@@ -15,6 +16,49 @@ constexpr int ROW_TILES = 4; // of 16 rows, two to a warp
 constexpr int COLUMN_WARPS = 4;
 constexpr int STEPS_OF_ROWS = ROWS / 16; // steps of K where K goes over rows
 
+// What is multiplied is x * 2^STATES; each column of W and each row of dlogits times the power of two by which its largest number is near
+// 2^15; and, for dW, dlogits * 2^gradients, of which the largest possible one becomes 2^15.
+constexpr int STATES = 8, LARGEST = 15;
+constexpr int GROUP = 32; // columns of dx that a warp makes at a time
+
+// Sizes, and places in the scratch.
+struct Plan {
+    int64_t n;
+    int H, V;
+    int tiles, steps;       // of V: tiles of 8 columns, steps of 16 of K
+    int state_steps;        // steps of H, in whole pieces
+    int groups;             // of GROUP columns of H that each column warp has
+    int64_t blocks;         // of 64 rows
+    int row_blocks, shares; // of dW: blocks of 64 units; shares of the rows
+    int gradients;
+    size_t doublings, w, wt, d, losses, db, dW, bytes;
+};
+
+// What each kernel is given.
+struct Pass {
+    crnn_head a;
+    Plan p;
+    bool wide; // 8-byte accesses to rows of H floats are allowed
+    template <class T> __device__ __forceinline__ T *at(size_t place) const
+    {
+        return reinterpret_cast<T *>(static_cast<unsigned char *>(a.scratch) + place);
+    }
+};
+
+static __device__ __forceinline__ float power_of_two(int exponent)
+{
+    return __uint_as_float(static_cast<unsigned>(min(max(exponent, -126), 127) + 127) << 23);
+}
+// By how much numbers up to `largest` are doubled; a power of two itself remains a normal number, undone too.
+static __device__ __forceinline__ int doublings_for(float largest)
+{
+    int exponent = 0;
+    if (isfinite(largest))
+        frexpf(largest, &exponent); // 0 of 0
+    return min(max(LARGEST - exponent, -112), 112);
+}
+
+// ---- the product
 // TILES: column tiles of a warp at most. A piece is STEPS steps of K, each of 16.
 template <class F, int TILES_> struct Shape {
     using Format = F;
