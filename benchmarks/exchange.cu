@@ -5,11 +5,12 @@
  *
  * For each way of sharing out blocks, microseconds a round: "flags" is release, poll and acquire alone; "forward" adds what a chunk's h is
  * in 16 bits at H 1024, written in parts and read whole by every block; "backward" is three times as much; "grid" is grid.sync() in their
- * place. With clusters of 2 or 4 blocks each block reads its share alone and hands it to the others of its cluster: "multi" by multicast,
+ * place. In "words" there are no flags, as each word tells whether it has come; "+" is three times as much. With clusters of 2 or 4 blocks each block reads its share alone and hands it to the others of its cluster: "multi" by multicast,
  * "dsmem" by writing to their shared memory; "+" is three times as much; "-" is what the GPU cannot do. Every round's numbers are checked.
  * A design is worth its while where "forward" stays below 0.8. What the compiler says of multicast is advice for later GPUs.
  */
 #include "kernels/cuda/gru_persist.cuh"
+#include "kernels/cuda/gru_persist_words.cuh"
 #include <algorithm>
 #include <cooperative_groups.h>
 #include <cstdio>
@@ -17,7 +18,7 @@
 
 using namespace persist;
 
-enum Way { FLAGS, CACHE, GRID, MULTICAST, DSMEM };
+enum Way { FLAGS, CACHE, GRID, WORDS, MULTICAST, DSMEM };
 constexpr int H = 1024, STEPS = H / 16;
 struct Column {
     const char *name;
@@ -26,14 +27,19 @@ struct Column {
     unsigned cluster;
 };
 static const Column columns[] = {
-    {"flags", FLAGS, STEPS, 1},       {"forward", CACHE, STEPS, 1},         {"backward", CACHE, 3 * STEPS, 1},
-    {"grid", GRID, STEPS, 1},         {"multi2", MULTICAST, STEPS, 2},      {"multi2+", MULTICAST, 3 * STEPS, 2},
-    {"multi4", MULTICAST, STEPS, 4},  {"multi4+", MULTICAST, 3 * STEPS, 4}, {"dsmem2", DSMEM, STEPS, 2},
-    {"dsmem2+", DSMEM, 3 * STEPS, 2}, {"dsmem4", DSMEM, STEPS, 4},          {"dsmem4+", DSMEM, 3 * STEPS, 4},
+    {"flags", FLAGS, STEPS, 1},        {"forward", CACHE, STEPS, 1},
+    {"backward", CACHE, 3 * STEPS, 1}, {"grid", GRID, STEPS, 1},
+    {"words", WORDS, STEPS, 1},        {"words+", WORDS, 3 * STEPS, 1},
+    {"multi2", MULTICAST, STEPS, 2},   {"multi2+", MULTICAST, 3 * STEPS, 2},
+    {"multi4", MULTICAST, STEPS, 4},   {"multi4+", MULTICAST, 3 * STEPS, 4},
+    {"dsmem2", DSMEM, STEPS, 2},       {"dsmem2+", DSMEM, 3 * STEPS, 2},
+    {"dsmem4", DSMEM, STEPS, 4},       {"dsmem4+", DSMEM, 3 * STEPS, 4},
 };
 
+constexpr int SLOTS = 4; // flags need two
+
 struct Round {
-    uint4 *slots;    // [groups][2][steps][32]
+    uint4 *slots;    // [groups][SLOTS][steps][32], zero
     unsigned *flags; // [groups][slices], zero
     unsigned *wrong; // [2] a number that was not this round's; a block gave up
     int rounds, steps, slices;
@@ -94,6 +100,31 @@ static __device__ void fetch(const Place &p, const Round &r, const uint4 *slot, 
         pull(p.stage, slot, r.steps * STEP_LANES);
     __syncthreads();
 }
+// All of a round by words; the block's share is `share` pieces.
+static __device__ void exchange_words(const Place &p, const Round &r, int share, unsigned round)
+{
+    constexpr int AT_ONCE = 8;
+    static_assert(SLOTS == RING && STEPS * STEP_LANES % (AT_ONCE * THREADS) == 0, "threads take whole rounds of loads");
+    const int pieces = r.steps * STEP_LANES;
+    const size_t slot = static_cast<size_t>(pieces) * 4;
+    unsigned *mine = reinterpret_cast<unsigned *>(p.x.slots + p.slice * share);
+    for (int i = threadIdx.x; i < share * 4; i += THREADS)
+        publish_word(mine + i, slot, round, round);
+    for (int i = threadIdx.x; i < share * 4; i += THREADS)
+        take_back(mine + i, slot, round);
+    taken_back();
+    for (int i = threadIdx.x; i < pieces; i += AT_ONCE * THREADS) {
+        uint4 v[AT_ONCE];
+        if (!take(v, p.x.slots + static_cast<size_t>(round % RING) * pieces + i, THREADS, p.x.patience, p.x.status)) {
+            atomicExch(p.x.status, 1u);
+            atomicExch(p.x.stop, 1u);
+            break;
+        }
+        for (int k = 0; k < AT_ONCE; k++)
+            p.stage[i + k * THREADS] = v[k];
+    }
+    __syncthreads();
+}
 static __device__ void publish_and_wait(const Place &p, const Round &r, unsigned round, bool gave_up)
 {
     const int warp = threadIdx.x / 32, each = (p.to - p.from + WARPS - 1) / WARPS, from = p.from + warp * each;
@@ -108,10 +139,19 @@ static __device__ void publish_and_wait(const Place &p, const Round &r, unsigned
         await(p.x, 0, from, min(from + each, p.to), round, threadIdx.x % 32);
     __syncthreads();
 }
+static __device__ void exchange_flags(const Place &p, const Round &r, int share, unsigned round, bool gave_up)
+{
+    uint4 *slot = slot_of(p.x, round & 1, 0, 1);
+    for (int i = threadIdx.x; r.way != FLAGS && i < share; i += THREADS)
+        slot[p.slice * share + i] = {round, round, round, round};
+    publish_and_wait(p, r, round, gave_up);
+    if (r.way != FLAGS)
+        fetch(p, r, slot, round);
+}
 static __device__ Place place_of(const Round &r, uint4 *stage, uint64_t *arrived, unsigned *stop)
 {
     Place p = {};
-    p.x.slots = r.slots + static_cast<size_t>(blockIdx.y) * (2 * r.steps * STEP_LANES);
+    p.x.slots = r.slots + static_cast<size_t>(blockIdx.y) * (SLOTS * r.steps * STEP_LANES);
     p.x.flags = r.flags + blockIdx.y * r.slices;
     p.x.status = r.wrong + 1;
     p.x.stop = stop;
@@ -149,14 +189,15 @@ __global__ void __launch_bounds__(THREADS, 1) exchange(const __grid_constant__ R
         gpu::cluster_arrive();
     }
     for (unsigned round = 1; round <= static_cast<unsigned>(r.rounds); round++) {
-        uint4 *slot = slot_of(p.x, round & 1, 0, 1);
-        for (int i = threadIdx.x; r.way != FLAGS && i < share; i += THREADS)
-            slot[p.slice * share + i] = {round, round, round, round};
-        publish_and_wait(p, r, round, gave_up);
+        if (r.way == WORDS)
+            exchange_words(p, r, share, round);
+        else
+            exchange_flags(p, r, share, round, gave_up);
         gave_up = *stop;
+        if (r.way == WORDS && gave_up)
+            return;
         if (r.way == FLAGS)
             continue;
-        fetch(p, r, slot, round);
         for (int i = threadIdx.x; i < r.steps * STEP_LANES; i += THREADS)
             if (stage[i].x != round || stage[i].w != round)
                 atomicExch(r.wrong, round);
@@ -181,7 +222,7 @@ static void ok(cudaError_t e, const char *what)
 static double measure(const Column &column, int groups, int slices, int rounds)
 {
     const int steps = column.steps;
-    const size_t slot_bytes = static_cast<size_t>(groups) * 2 * steps * STEP_LANES * 16;
+    const size_t slot_bytes = static_cast<size_t>(groups) * SLOTS * steps * STEP_LANES * 16;
     const size_t flag_bytes = static_cast<size_t>(groups) * slices * 4,
                  stage_bytes = static_cast<size_t>(steps) * STEP_LANES * 16;
     void *slots = nullptr, *flags = nullptr, *wrong = nullptr;
@@ -205,6 +246,7 @@ static double measure(const Column &column, int groups, int slices, int rounds)
     for (int i = 0; i < 5; i++) {
         float ms = 0;
         ok(cudaMemset(flags, 0, flag_bytes), "fill");
+        ok(cudaMemset(slots, 0, slot_bytes), "fill");
         ok(cudaEventRecord(begin, nullptr), "event");
         ok(LAUNCH_COOP_CLUSTER(exchange, dim3(static_cast<unsigned>(slices), static_cast<unsigned>(groups)), THREADS,
                                stage_bytes, nullptr, column.cluster, r),

@@ -1,7 +1,7 @@
 /* gpu.h - one header for kernels: the CUDA compiler and the simulator of tests/cusim see the same source.
  *
  * Rules that keep it so: shared memory by SHARED and DYN_SHARED (a CPU has no __shared__ per block); launches by LAUNCH and its like;
- * inline PTX only in the wrappers below; a loop that waits for another thread polls with gpu::ld_acquire or calls __nanosleep, so that
+ * inline PTX only in the wrappers below; a loop that waits for another thread polls with gpu::ld_acquire or ld_relaxed16 or calls __nanosleep, so that
  * the simulator can let the other one run; __launch_bounds__(threads, 1) on every kernel, as without the second number a register may spill.
  */
 #ifndef CRNN_KERNELS_CUDA_GPU_H
@@ -125,6 +125,28 @@ __device__ __forceinline__ void st_release(unsigned *p, unsigned v)
     cusim::st_release(p, v);
 #else
     asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+#endif
+}
+// No order with other accesses: the words themselves are what is told. ld_relaxed16: each of the four by itself.
+__device__ __forceinline__ void st_relaxed(unsigned *p, unsigned v)
+{
+#ifdef CUSIM
+    cusim::st_relaxed(p, v);
+#else
+    asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+#endif
+}
+__device__ __forceinline__ uint4 ld_relaxed16(const uint4 *p)
+{
+#ifdef CUSIM
+    return cusim::ld_relaxed16(p);
+#else
+    uint4 v;
+    asm volatile("ld.relaxed.gpu.global.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(p)
+                 : "memory");
+    return v;
 #endif
 }
 __device__ __forceinline__ void red_release_add(unsigned *p, unsigned v)

@@ -18,6 +18,8 @@ namespace cusim
 {
 unsigned ld_acquire(const unsigned *p);
 void st_release(unsigned *p, unsigned v);
+uint4 ld_relaxed16(const uint4 *p);
+void st_relaxed(unsigned *p, unsigned v);
 } // namespace cusim
 
 using std::isfinite; // global in CUDA

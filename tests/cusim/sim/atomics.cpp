@@ -91,4 +91,29 @@ void st_release(unsigned *p, unsigned v)
     *p = v;
     something_happened();
 }
+// Word by word, with others in between; no order comes of it.
+uint4 ld_relaxed16(const uint4 *p)
+{
+    const unsigned *words = reinterpret_cast<const unsigned *>(p);
+    unsigned v[4];
+    yield();
+    for (int i = 0; i < 4; i++) {
+        chk_access(words + i, 4, false, true, PC);
+        v[i] = words[i];
+        if ((rnd() & 15) == 0)
+            yield();
+    }
+    return {v[0], v[1], v[2], v[3]};
+}
+// Now and then a store is long under way, so that what relies on its coming at once is found out.
+void st_relaxed(unsigned *p, unsigned v)
+{
+    for (int i = (rnd() & 127) == 0 ? 300 : 0; i > 0; i--)
+        yield();
+    chk_access(p, 4, true, true, PC);
+    *p = v;
+    something_happened();
+    if ((rnd() & 3) == 0)
+        yield();
+}
 } // namespace cusim
