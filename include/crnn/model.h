@@ -108,17 +108,19 @@ crnn_status crnn_model_eval_ids(crnn_model *model, const uint16_t *x, const uint
 crnn_status crnn_model_evaluate(crnn_model *model, crnn_ids ids, bool (*stop)(void *user), void *user,
                                 crnn_step_result *result, crnn_error *err);
 
-/* Time spent by op since the last reset, for `bench`; off until asked for, as it costs a synchronisation an op on a GPU. */
+/* Time spent by op since the last reset, for `bench`; off until asked for, as timed steps are not recorded. */
 typedef struct {
     char name[32];
     double seconds;
-    double flop; /* executed, per call */
+    double flop;  /* executed, per call */
+    double bytes; /* that must be read or written at the least, per call */
     int64_t calls;
 } crnn_op_time;
 void crnn_model_time_ops(crnn_model *model, bool on);                         /* also resets */
 int crnn_model_op_times(const crnn_model *model, crnn_op_time *ops, int max); /* returns how many */
-/* The arithmetic rate of one large fp32 product on the device of the model, flop/s: what the device could do. */
+/* What the device of the model could do: flop a second of one large product in its precision, bytes a second of one large copy. */
 double crnn_model_peak_rate(crnn_model *model);
+double crnn_model_copy_rate(crnn_model *model);
 
 #ifdef __cplusplus
 }

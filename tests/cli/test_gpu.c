@@ -183,6 +183,10 @@ static void evaluation_and_bench_run_there_too(void **state)
     json_t *json = json_of(run);
     assert_true(json_number_value(json_object_get(json, "step_seconds")) > 0);
     assert_true(json_number_value(json_object_get(json, "peak_memory_bytes")) > 0);
+    const json_t *ops = json_object_get(json, "ops");
+    assert_true(json_array_size(ops) >= 6);
+    for (size_t i = 0; i < json_array_size(ops); i++)
+        assert_true(json_number_value(json_object_get(json_array_get(ops, i), "seconds")) > 0);
     json_decref(json);
 }
 

@@ -230,9 +230,9 @@ static void the_bench_times_every_part_of_a_step(void **state)
 {
     (void)state;
     static const char *const keys[] = {
-        "step_seconds",          "chars_per_second",  "epoch_seconds",           "flop_rate",
-        "peak_flop_rate",        "peak_memory_bytes", "sample_chars_per_second", "eval_seconds",
-        "texts_chars_per_second"};
+        "step_seconds",           "chars_per_second",  "epoch_seconds",           "flop_rate",
+        "peak_flop_rate",         "peak_memory_bytes", "sample_chars_per_second", "eval_seconds",
+        "texts_chars_per_second", "copy_rate"};
     program_do(&run, dir, "bench", "--vocab", "11", "--embedding", "5", "--units", "7", "--layers", "2", "--dropout",
                "0.5", "--batch", "3", "--length", "4", "--steps", "3", "--sample-length", "10", "--texts", "3",
                "--device", "cpu", "--json");
@@ -245,10 +245,18 @@ static void the_bench_times_every_part_of_a_step(void **state)
     assert_true(fabs(number(json, "epoch_seconds") - 206 * step) < 1e-9);
     assert_true(number(json_object_get(json, "shape"), "units") == 7 && number(json, "texts") == 3);
     assert_true(json_array_size(ops) >= 6);
+    for (size_t i = 0; i < json_array_size(ops); i++) {
+        const json_t *op = json_array_get(ops, i);
+        double floor =
+            fmax(number(op, "flop") / number(json, "peak_flop_rate"), number(op, "bytes") / number(json, "copy_rate"));
+        assert_true(number(op, "seconds") > 0 && number(op, "calls") > 0 && number(op, "bytes") > 0);
+        assert_true(fabs(number(op, "floor_seconds") - floor) < 1e-9 * floor);
+    }
     json_decref(json);
     program_do(&run, dir, "bench", "--vocab", "11", "--embedding", "5", "--units", "7", "--batch", "3", "--length", "4",
                "--steps", "2", "--sample-length", "0", "--device", "cpu");
     assert_done(run);
+    assert_holds(run.out, "\nall ");
     assert_holds(run.out, "whole step");
     assert_holds(run.out, "of 206 steps");
     assert_null(strstr(run.out, "writing one text"));

@@ -36,7 +36,7 @@ typedef struct {
     int32_t at_once;                /* steps that a run makes at once */
     double step_seconds, spread[2]; /* median; least and most */
     double eval_seconds;            /* forward and loss alone; median */
-    double peak, flop, sample_rate, texts_rate;
+    double peak, copy, flop, sample_rate, texts_rate;
     int64_t peak_bytes;
     crnn_op_time ops[MAX_OPS];
     int op_count;
@@ -147,7 +147,7 @@ static int64_t peak_memory(const job *j)
                                                                  : (int64_t)usage.ru_maxrss * 1024;
 }
 
-/* First the ops, each waited for; then whole steps as a run takes them; then evaluation. */
+/* First the ops, one by one on the clock of the device; then whole steps as a run takes them; then evaluation. */
 static crnn_status time_steps(job *j, crnn_error *err)
 {
     int64_t steps = opt_int(j->set, "steps");
@@ -222,24 +222,43 @@ static crnn_status time_sampling(job *j, crnn_error *err)
     return status;
 }
 
+/* Seconds that one call of an op takes at the least, were it bound by arithmetic or by memory alone. */
+static double floor_seconds(const job *j, const crnn_op_time *op)
+{
+    return fmax(j->peak > 0 ? op->flop / j->peak : 0, j->copy > 0 ? op->bytes / j->copy : 0);
+}
+
+static void print_ops(const job *j)
+{
+    double total = 0, least = 0, steps = (double)((opt_int(j->set, "steps") + 1) / 2);
+    for (int i = 0; i < j->op_count; i++)
+        total += j->ops[i].seconds;
+    printf("op                     ms a step   share   GFLOP/s      GB/s  at best ms   reached\n");
+    for (int i = 0; i < j->op_count; i++) {
+        const crnn_op_time *op = &j->ops[i];
+        double seconds = op->seconds / (double)op->calls, best = floor_seconds(j, op);
+        least += best * (double)op->calls / steps;
+        printf("%-20s %11.3f %6.1f%% ", op->name, 1e3 * op->seconds / steps, 100 * op->seconds / total);
+        op->flop > 0 ? printf("%9.1f", op->flop / seconds / 1e9) : printf("%9s", "");
+        printf(" %9.1f %11.3f %8.0f%%\n", op->bytes / seconds / 1e9, 1e3 * best * (double)op->calls / steps,
+               100 * best / seconds);
+    }
+    printf("%-20s %11.3f %7s %9s %9s %11.3f %8.0f%%\n", "all", 1e3 * total / steps, "", "", "", 1e3 * least,
+           100 * least * steps / total);
+    printf("\nAt best: bound by arithmetic, %.1f GFLOP/s of one large product, or by memory, %.1f GB/s of one large "
+           "copy;\n"
+           "what stays in a cache is faster than that.\n",
+           j->peak / 1e9, j->copy / 1e9);
+}
+
 static void print_table(const job *j)
 {
     const crnn_model_sizes *s = &j->config.sizes;
-    double characters = (double)j->config.B * j->config.T, total = 0;
+    double characters = (double)j->config.B * j->config.T;
     printf("V %d, E %d, H %d, L %d, B %d, T %d on %s (%s)\n\n", (int)s->V, (int)s->E, (int)s->H, (int)s->L,
            (int)j->config.B, (int)j->config.T, crnn_model_device(j->model)->name,
            crnn_model_device(j->model)->versions);
-    printf("op                     ms a step   share   GFLOP/s\n");
-    for (int i = 0; i < j->op_count; i++)
-        total += j->ops[i].seconds;
-    for (int i = 0; i < j->op_count; i++) {
-        const crnn_op_time *op = &j->ops[i];
-        int64_t steps = (opt_int(j->set, "steps") + 1) / 2;
-        printf("%-20s %11.3f %6.1f%%", op->name, 1e3 * op->seconds / (double)steps, 100 * op->seconds / total);
-        if (op->flop > 0)
-            printf(" %9.1f", op->flop * (double)op->calls / op->seconds / 1e9);
-        printf("\n");
-    }
+    print_ops(j);
     printf("\nwhole step             %.2f ms (median; %.2f to %.2f; %d at once)\n", 1e3 * j->step_seconds,
            1e3 * j->spread[0], 1e3 * j->spread[1], (int)j->at_once);
     printf("steps a second         %.2f\ncharacters a second    %.0f\nepoch of %d steps     %.2f s\n",
@@ -261,8 +280,9 @@ static void print_json(const job *j)
     const crnn_device_info *d = crnn_model_device(j->model);
     json_t *ops = json_array();
     for (int i = 0; i < j->op_count; i++)
-        json_array_append_new(ops, json_pack("{s:s, s:f, s:f, s:I}", "name", j->ops[i].name, "seconds",
+        json_array_append_new(ops, json_pack("{s:s, s:f, s:f, s:f, s:f, s:I}", "name", j->ops[i].name, "seconds",
                                              j->ops[i].seconds / (double)j->ops[i].calls, "flop", j->ops[i].flop,
+                                             "bytes", j->ops[i].bytes, "floor_seconds", floor_seconds(j, &j->ops[i]),
                                              "calls", (json_int_t)j->ops[i].calls));
     json_t *shape = json_pack("{s:i, s:i, s:i, s:i, s:i, s:i}", "vocab", s->V, "embedding", s->E, "units", s->H,
                               "layers", s->L, "batch", j->config.B, "length", j->config.T);
@@ -275,6 +295,7 @@ static void print_json(const job *j)
                              "peak_flop_rate", j->peak, "sample_chars_per_second", j->sample_rate, "peak_memory_bytes",
                              (json_int_t)j->peak_bytes, "shape", shape, "device", device, "versions", "crnn-gpu",
                              crnn_version(), "libraries", d->versions, "ops", ops);
+    json_object_set_new(json, "copy_rate", json_real(j->copy));
     json_object_set_new(json, "eval_seconds", json_real(j->eval_seconds));
     json_object_set_new(json, "steps_at_once", json_integer(j->at_once));
     json_object_set_new(json, "rnn", cli_rnn_choice_json(crnn_model_rnn_choice(j->model)));
@@ -308,6 +329,7 @@ static int bench(job *j)
     if (time_sampling(j, &err) != CRNN_OK)
         return cli_fail("bench", &err);
     j->peak = crnn_model_peak_rate(j->model);
+    j->copy = crnn_model_copy_rate(j->model);
     (opt_flag(s, "json") ? print_json : print_table)(j);
     return EXIT_DONE;
 }

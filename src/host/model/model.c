@@ -11,28 +11,11 @@
 
 enum { ALIGN_FLOATS = 16 };
 
-static const char *const op_names[OP_COUNT] = {
-    "gather", "gru forward",  "dropout forward",  "logits",        "softmax and loss",
-    "head",   "gru backward", "dropout backward", "gradient norm", "adam",
-};
-
 double crnn_model_now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-void crnn_model_book(crnn_model *model, crnn_op_row row, double flop)
-{
-    if (!model->timing)
-        return;
-    model->be->ops->sync(model->be, NULL);
-    double now = crnn_model_now();
-    model->ops[row].seconds += now - model->mark;
-    model->ops[row].flop += flop;
-    model->ops[row].calls++;
-    model->mark = now;
 }
 
 /* --- memory --------------------------------------------------------------------------------------------------------- */
@@ -359,6 +342,14 @@ static int64_t state_offset(const crnn_model *model, int l)
     return (int64_t)l * model->config.B * model->config.sizes.H;
 }
 
+/* What a layer must read at least, its states apart: weights and input, or weights and the table of its characters. */
+static double layer_floats(const crnn_model *model, int l)
+{
+    const crnn_model_config *c = &model->config;
+    double rows = l ? (double)c->T * c->B : c->sizes.V, width = l ? c->sizes.H : c->sizes.E;
+    return (double)model->be->ops->gru_params(model->gru[l]) + rows * width;
+}
+
 /* x [T,B] -> hs of the last layer [T,B,H], state -> next_state. drop: with dropout between the layers. */
 static void layers(crnn_model *model, bool drop)
 {
@@ -370,13 +361,13 @@ static void layers(crnn_model *model, bool drop)
         if (l && drop) {
             ops->dropout(model->be, model->dropped[l], model->hs[l - 1], TB * s->H, s->dropout, model->config.seed,
                          model->inputs, l);
-            crnn_model_book(model, OP_DROPOUT, 0);
+            crnn_model_book(model, OP_DROPOUT, 0, 2.0 * (double)TB * s->H);
         }
         crnn_gru_input in = layer_input(model, l, drop);
         int64_t h = state_offset(model, l);
         ops->gru_forward(model->gru[l], model->hs[l], model->next_state + h, &in, model->state + h,
                          w + model->layer[l]);
-        crnn_model_book(model, OP_GRU, ops->gru_flop(model->gru[l], false));
+        crnn_model_book(model, OP_GRU, ops->gru_flop(model->gru[l], false), layer_floats(model, l) + (double)TB * s->H);
     }
 }
 
@@ -400,7 +391,7 @@ static void head(crnn_model *model)
                                                  .H = s->H,
                                                  .V = s->V,
                                                  .scale = 1.0F / (float)TB});
-    crnn_model_book(model, OP_HEAD, 6.0 * (double)TB * s->H * s->V);
+    crnn_model_book(model, OP_HEAD, 6.0 * (double)TB * s->H * s->V, 2.0 * (double)(TB + s->V) * s->H);
 }
 
 /* dhs -> the gradients of the layers. */
@@ -415,10 +406,11 @@ static void backward(crnn_model *model, bool drop)
         crnn_gru_input in = layer_input(model, l, drop);
         ops->gru_backward(model->gru[l], l ? dx : g + model->embeddings, g + model->layer[l], dhs, model->hs[l], &in,
                           model->state + state_offset(model, l), w + model->layer[l]);
-        crnn_model_book(model, OP_GRU_BACKWARD, ops->gru_flop(model->gru[l], true));
+        crnn_model_book(model, OP_GRU_BACKWARD, ops->gru_flop(model->gru[l], true),
+                        2 * layer_floats(model, l) + 2.0 * (double)TB * s->H);
         if (l && drop) {
             ops->dropout(model->be, dx, dx, TB * s->H, s->dropout, model->config.seed, model->inputs, l);
-            crnn_model_book(model, OP_DROPOUT_BACKWARD, 0);
+            crnn_model_book(model, OP_DROPOUT_BACKWARD, 0, 2.0 * (double)TB * s->H);
         }
         float *swap = dhs; /* what came out of this layer goes into the one below */
         dhs = dx;
@@ -454,11 +446,11 @@ void crnn_model_train_step(crnn_model *model)
     head(model);
     backward(model, drop);
     ops->norm(model->be, model->numbers, model->arena[CRNN_GRADIENTS], model->floats);
-    crnn_model_book(model, OP_NORM, 0);
+    crnn_model_book(model, OP_NORM, 0, (double)model->floats);
     ops->adam(model->be, model->arena[CRNN_WEIGHTS], model->arena[CRNN_ADAM_M], model->arena[CRNN_ADAM_V],
               model->arena[CRNN_GRADIENTS], model->floats, model->inputs, model->numbers);
     carry(model, model->numbers);
-    crnn_model_book(model, OP_ADAM, 0);
+    crnn_model_book(model, OP_ADAM, 0, 7.0 * (double)model->floats);
 }
 
 void crnn_model_forward(crnn_model *model, void *unused)
@@ -470,7 +462,7 @@ void crnn_model_forward(crnn_model *model, void *unused)
     layers(model, false);
     model->be->ops->linear(model->be, model->logits, model->hs[s->L - 1], w + model->dense_kernel,
                            w + model->dense_bias, TB, s->H, s->V);
-    crnn_model_book(model, OP_LOGITS, 2.0 * (double)TB * s->H * s->V);
+    crnn_model_book(model, OP_LOGITS, 2.0 * (double)TB * s->H * s->V, (double)TB * (s->H + s->V));
     carry(model, NULL);
 }
 
@@ -479,34 +471,5 @@ void crnn_model_score(crnn_model *model, void *unused)
     int64_t TB = (int64_t)model->config.T * model->config.B;
     crnn_model_forward(model, unused);
     model->be->ops->softmax_xent(model->be, model->numbers, model->logits, model->y, TB, model->config.sizes.V, 0);
-    crnn_model_book(model, OP_LOSS, 0);
-}
-
-/* --- measuring ------------------------------------------------------------------------------------------------------- */
-
-void crnn_model_time_ops(crnn_model *model, bool on)
-{
-    memset(model->ops, 0, sizeof model->ops);
-    model->timing = on;
-}
-
-int crnn_model_op_times(const crnn_model *model, crnn_op_time *ops, int max)
-{
-    int count = 0;
-    for (int row = 0; row < OP_COUNT; row++) {
-        if (!model->ops[row].calls)
-            continue;
-        if (count < max) {
-            ops[count] = model->ops[row];
-            ops[count].flop /= (double)ops[count].calls;
-            memcpy(ops[count].name, op_names[row], strlen(op_names[row]) + 1);
-        }
-        count++;
-    }
-    return count;
-}
-
-double crnn_model_peak_rate(crnn_model *model)
-{
-    return model->be->ops->peak_rate(model->be);
+    crnn_model_book(model, OP_LOSS, 0, (double)TB * model->config.sizes.V);
 }

@@ -60,7 +60,8 @@ struct crnn_model {
     uint16_t *host_x, *host_y; /* [T,B] for evaluation */
     crnn_op_time ops[OP_COUNT];
     bool timing;
-    double mark;
+    uint8_t marked[CRNN_MARKS]; /* the row of the op between two marks */
+    int32_t marks;              /* of the present call */
 };
 
 /* Queues a whole training step on x and y that are on the device, by the inputs of the present step. */
@@ -70,8 +71,11 @@ void crnn_model_score(crnn_model *model, void *unused);
 /* Bytes of the state. */
 size_t crnn_model_state_bytes(const crnn_model *model);
 double crnn_model_now(void); /* seconds of a steady clock */
-/* Called after each op: where ops are timed, waits for it and books the time since the last one. */
-void crnn_model_book(crnn_model *model, crnn_op_row row, double flop);
+/* timing.c. Where ops are timed: the first before the ops of a call; book after each op, whose time is that since the one before, with the numbers
+ * that it must read or write at the least; the last after the call's wait. */
+void crnn_model_begin_booking(crnn_model *model);
+void crnn_model_book(crnn_model *model, crnn_op_row row, double flop, double floats);
+void crnn_model_end_booking(crnn_model *model);
 /* Queues a forward pass without dropout: x on the device -> logits on the device, from and into the carried state. */
 void crnn_model_forward(crnn_model *model, void *unused);
 /* record() of the backend around ops(model, user), but where ops are timed, which cannot be where they are recorded. */

@@ -19,7 +19,9 @@ static crnn_status read_numbers(crnn_model *model, int32_t n, crnn_error *err)
 {
     memset(model->host_numbers, 0, (size_t)n * sizeof *model->host_numbers);
     model->be->ops->download(model->be, model->host_numbers, model->numbers, (size_t)n * sizeof *model->numbers);
-    return model->be->ops->sync(model->be, err);
+    crnn_status status = model->be->ops->sync(model->be, err);
+    crnn_model_end_booking(model);
+    return status;
 }
 
 static crnn_step_inputs inputs_of(const crnn_update *u)
@@ -61,7 +63,7 @@ static void step_on_text(crnn_model *model, void *unused)
     next_step(model);
     model->be->ops->gather(model->be, model->x, model->y, model->text, model->ids.width, model->starts, model->config.T,
                            model->config.B);
-    crnn_model_book(model, OP_GATHER, 0);
+    crnn_model_book(model, OP_GATHER, 0, 1.5 * (double)model->config.T * model->config.B);
     crnn_model_train_step(model);
 }
 
@@ -83,7 +85,7 @@ static crnn_status train_queue(crnn_model *model, const int64_t *starts, const c
     int32_t k = 0;
     double began = crnn_model_now();
     queue_steps(model, starts, updates, n);
-    model->mark = crnn_model_now();
+    crnn_model_begin_booking(model);
     for (; k + CRNN_SEVERAL_STEPS <= n; k += CRNN_SEVERAL_STEPS)
         crnn_model_record(model, CRNN_RECORD_TRAIN_SEVERAL, several_steps_on_text, NULL);
     for (; k < n; k++)
@@ -175,7 +177,7 @@ crnn_status crnn_model_train_ids(crnn_model *model, const uint16_t *x, const uin
     queue_steps(model, NULL, update, 1);
     upload_ids(model, model->x, x);
     upload_ids(model, model->y, y);
-    model->mark = crnn_model_now();
+    crnn_model_begin_booking(model);
     crnn_model_record(model, CRNN_RECORD_TRAIN_IDS, step_on_ids, NULL);
     status = read_numbers(model, 1, err);
     *result = result_of(model->host_numbers);
@@ -192,7 +194,7 @@ crnn_status crnn_model_eval_ids(crnn_model *model, const uint16_t *x, const uint
         return status;
     upload_ids(model, model->x, x);
     upload_ids(model, model->y, y);
-    model->mark = crnn_model_now();
+    crnn_model_begin_booking(model);
     crnn_model_record(model, CRNN_RECORD_EVALUATE, crnn_model_score, NULL);
     if (logits) /* scale 0 has left them as they were */
         model->be->ops->download(model->be, logits, model->logits, (size_t)TB * (size_t)c->sizes.V * sizeof(float));

@@ -1,0 +1,73 @@
+/* timing.c - what each op of a step takes, for bench: marks on the device's own clock between ops, read when the step is over. */
+#include "host/model/model.h"
+#include <string.h>
+
+static const char *const op_names[OP_COUNT] = {
+    "gather", "gru forward",  "dropout forward",  "logits",        "softmax and loss",
+    "head",   "gru backward", "dropout backward", "gradient norm", "adam",
+};
+
+void crnn_model_begin_booking(crnn_model *model)
+{
+    if (!model->timing)
+        return;
+    model->marks = 0;
+    model->be->ops->mark(model->be, 0);
+}
+
+void crnn_model_end_booking(crnn_model *model)
+{
+    for (int32_t i = 0; i < model->marks; i++)
+        model->ops[model->marked[i]].seconds += model->be->ops->between(model->be, i, i + 1);
+    model->marks = 0;
+}
+
+void crnn_model_book(crnn_model *model, crnn_op_row row, double flop, double floats)
+{
+    if (!model->timing)
+        return;
+    if (model->marks + 1 == CRNN_MARKS) { /* very many layers */
+        model->be->ops->sync(model->be, NULL);
+        crnn_model_end_booking(model);
+        crnn_model_begin_booking(model);
+    }
+    model->marked[model->marks++] = row;
+    model->be->ops->mark(model->be, model->marks);
+    model->ops[row].flop += flop;
+    model->ops[row].bytes += floats * sizeof(float);
+    model->ops[row].calls++;
+}
+
+void crnn_model_time_ops(crnn_model *model, bool on)
+{
+    memset(model->ops, 0, sizeof model->ops);
+    model->timing = on;
+    model->marks = 0;
+}
+
+int crnn_model_op_times(const crnn_model *model, crnn_op_time *ops, int max)
+{
+    int count = 0;
+    for (int row = 0; row < OP_COUNT; row++) {
+        if (!model->ops[row].calls)
+            continue;
+        if (count < max) {
+            ops[count] = model->ops[row];
+            ops[count].flop /= (double)ops[count].calls;
+            ops[count].bytes /= (double)ops[count].calls;
+            memcpy(ops[count].name, op_names[row], strlen(op_names[row]) + 1);
+        }
+        count++;
+    }
+    return count;
+}
+
+double crnn_model_peak_rate(crnn_model *model)
+{
+    return model->be->ops->peak_rate(model->be);
+}
+
+double crnn_model_copy_rate(crnn_model *model)
+{
+    return model->be->ops->copy_rate(model->be);
+}
