@@ -1,5 +1,6 @@
 #!/bin/sh
-# No persistent kernel keeps anything in local memory, on any architecture asked for. test_spills.sh ROOT [NVCC [ARCHITECTURE...]]
+# No persistent kernel, and none of the dense layer, keeps anything in local memory, on any architecture asked for.
+# test_spills.sh ROOT [NVCC [ARCHITECTURE...]]
 # Weights that spill would be read from memory at each time step. Status 77 where there is no nvcc of CUDA 12.8 or newer, or it is told to be
 # quick (CRNN_TEST_QUICK).
 set -eu
@@ -20,7 +21,7 @@ for arch do
 done
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-for file in src/kernels/cuda/gru_persist_*.cu; do
+for file in src/kernels/cuda/gru_persist_*.cu src/kernels/cuda/head.cu; do
     # shellcheck disable=SC2086 # a list of options
     "$nvcc" -std=c++17 -O3 --threads 0 -Xptxas -v,-warn-spills,-warn-lmem-usage $targets -I include -I src -c "$file" -o "$out/object" \
         2>"$out/report" || { cat "$out/report"; exit 1; }
