@@ -118,5 +118,8 @@ function(crnn_add_cuda target)
     target_compile_options(${target} PRIVATE
       $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings -Xptxas=-warn-spills,-warn-lmem-usage>)
   endif()
+  # That a multicast might be slow on GPUs to come is no warning about this code.
+  target_compile_options(${target} PRIVATE
+    $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-suppress-async-bulk-multicast-advisory-warning>)
   target_link_libraries(${target} PRIVATE CUDA::cudart_static ${CMAKE_DL_LIBS})
 endfunction()

@@ -11,6 +11,7 @@
 #include <string.h>
 
 static const crnn_persist_gpu small_gpu = {.sms = 20, .shared = 101376, .compute_major = 8};
+static const crnn_persist_gpu with_clusters = {.sms = 20, .shared = 232448, .compute_major = 9, .clusters = {10, 5}};
 
 /* How far the largest error may be from the largest value. A product of H numbers w h, both rounded to p bits, is off by about
    sqrt(H) |w| |h| 2^-p, and the gates pass that on at a slope below one; with |w| < 0.5, |h| < 1 and H <= 150 that is below 4 * 2^-p; five
@@ -54,6 +55,8 @@ static float *drawn(int64_t n, double limit)
 typedef struct {
     int B, H, T, V;            /* V > 0: input by characters */
     int groups, tiles;         /* 0: the plan's choice */
+    int cluster;               /* of so many blocks; 1: none, on a GPU that has them */
+    bool one_buffer;           /* even if there is room for two */
     bool far;                  /* weights in shared memory where the plan would have them in registers */
     bool in_place, wide_pitch; /* xp lies in keep; rows have room between them */
     bool apart;                /* gradients do not go to keep */
@@ -164,7 +167,7 @@ static void put_weights_far(crnn_persist_plan *p)
 {
     bool back = p->direction == CRNN_PERSIST_BACKWARD;
     int fewest = back ? 12 : 4, tiles = back ? p->tiles : 3, parts = p->precision == CRNN_PERSIST_SPLIT ? 2 : 1;
-    assert_true(p->resident > fewest);
+    assert_true(p->steps > fewest); /* else none are to go there */
     p->shared += (p->resident - fewest) * 8 * tiles * parts * 512;
     p->resident = fewest;
 }
@@ -179,12 +182,16 @@ static run run_new(const layer *l, crnn_persist_precision precision)
 {
     const shape *s = &l->s;
     size_t n = (size_t)(s->T * s->B), H = (size_t)s->H, f = sizeof(float);
+    const crnn_persist_wish wish = {s->groups, s->tiles, s->cluster};
     run r = {0};
     for (int d = 0; d < 2; d++) {
-        assert_true(crnn_persist_plan_for(&r.plan[d], (crnn_persist_direction)d, precision, s->B, s->H, &small_gpu,
-                                          s->groups, s->tiles));
+        assert_true(crnn_persist_plan_for(&r.plan[d], (crnn_persist_direction)d, precision, s->B, s->H,
+                                          s->cluster ? &with_clusters : &small_gpu, &wish));
+        assert_int_equal(r.plan[d].cluster, s->cluster ? s->cluster : 1);
         if (s->far)
             put_weights_far(&r.plan[d]);
+        if (s->one_buffer)
+            r.plan[d].buffers = 1;
         r.work[d] = device(NULL, crnn_persist_bytes(&r.plan[d]));
     }
     r.hs = device(NULL, n * H * f);
@@ -390,11 +397,61 @@ static void larger_slices_match_plain_loops(void **state)
     matches(&(shape){.B = 1, .H = 513, .T = 2, .tiles = 2, .far = true}, CRNN_PERSIST_BF16);
 }
 
-/* Nothing that a launch leaves behind stands in the way of the next one, whatever its length, and a graph may repeat it. */
-static void launches_of_one_workspace_give_the_same_bits(void **state)
+/* Both passes' results, [T,B,H] and twice [T + 1,B] rows of keep, to be freed. */
+static float *results_of(const layer *l, crnn_persist_precision precision, int cluster, bool one_buffer)
+{
+    size_t n = (size_t)(l->s.T * l->s.B), hs = n * (size_t)l->s.H, keep = (n + (size_t)l->s.B) * (size_t)l->ldk;
+    layer in_cluster = *l;
+    in_cluster.s.cluster = cluster;
+    in_cluster.s.one_buffer = one_buffer;
+    run r = run_new(&in_cluster, precision);
+    float *all = malloc((hs + 2 * keep) * sizeof *all);
+    crnn_persist_forward forward = forward_of(l, &r);
+    crnn_persist_backward backward = backward_of(l, &r);
+    forward.h_last = NULL;
+    ok(crnn_persist_launch_forward(&r.plan[0], &forward, NULL));
+    take(all, r.hs, hs * sizeof *all);
+    take(all + hs, r.keep, keep * sizeof *all);
+    ok(crnn_persist_launch_backward(&r.plan[1], &backward, NULL));
+    take(all + hs + keep, r.keep, keep * sizeof *all);
+    is_well(&r);
+    run_free(l, &r);
+    return all;
+}
+static void clusters_give_the_same_bits(void **state)
 {
     (void)state;
-    const shape s = {.B = 19, .H = 35, .T = 3, .V = 4, .tiles = 1, .groups = 1};
+    const struct {
+        shape s;
+        crnn_persist_precision precision;
+    } all[] = {
+        {{.B = 1, .H = 1, .T = 1, .tiles = 1}, CRNN_PERSIST_BF16},
+        {{.B = 3, .H = 7, .T = 5, .V = 5, .tiles = 1, .wide_pitch = true}, CRNN_PERSIST_SPLIT},
+        {{.B = 2, .H = 79, .T = 4, .groups = 1, .tiles = 1, .in_place = true}, CRNN_PERSIST_FP16}, /* 5 slices */
+        {{.B = 37, .H = 34, .T = 4, .V = 3, .groups = 1, .tiles = 1}, CRNN_PERSIST_BF16},          /* 3 chunks */
+        {{.B = 33, .H = 20, .T = 3, .groups = 2, .tiles = 1}, CRNN_PERSIST_SPLIT}, /* 2 groups of 2 chunks */
+        {{.B = 18, .H = 67, .T = 3, .groups = 1, .tiles = 2}, CRNN_PERSIST_FP16},  /* warps side by side */
+        {{.B = 1, .H = 513, .T = 2, .groups = 1, .tiles = 2, .far = true}, CRNN_PERSIST_BF16},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        layer l = layer_new(&all[i].s);
+        size_t rows = (size_t)(l.s.T * l.s.B), H = (size_t)l.s.H, ldk = (size_t)l.ldk;
+        size_t bytes = (rows * H + 2 * (rows + (size_t)l.s.B) * ldk) * sizeof(float);
+        float *alone = results_of(&l, all[i].precision, 1, false);
+        for (int cluster = 2; cluster <= 4; cluster *= 2) { /* with room for one slot, and for two */
+            float *together = results_of(&l, all[i].precision, cluster, cluster == 2);
+            assert_memory_equal(together, alone, bytes);
+            free(together);
+        }
+        free(alone);
+        layer_free(&l);
+    }
+}
+
+/* Nothing that a launch leaves behind stands in the way of the next one, whatever its length, and a graph may repeat it. */
+static void launches_give_the_same_bits(int cluster)
+{
+    const shape s = {.B = 19, .H = 35, .T = 3, .V = 4, .tiles = 1, .groups = 1, .cluster = cluster};
     layer l = layer_new(&s);
     run r = run_new(&l, CRNN_PERSIST_BF16);
     size_t hs_bytes = (size_t)(s.T * s.B * s.H) * sizeof(float),
@@ -438,6 +495,13 @@ static void launches_of_one_workspace_give_the_same_bits(void **state)
     free(again);
     run_free(&l, &r);
     layer_free(&l);
+}
+
+static void launches_of_one_workspace_give_the_same_bits(void **state)
+{
+    (void)state;
+    launches_give_the_same_bits(0);
+    launches_give_the_same_bits(2);
 }
 
 /* Time cut in two: what flows out of the later part and through R is what flows into the earlier one. */
@@ -491,13 +555,10 @@ static uint32_t status_after(const run *r, int d, const crnn_persist_forward *fo
 }
 /* A flag that stands a launch behind is a slice that does not come: the launch ends and says so, and so does the next one, until the
    workspace is made new. */
-static void a_slice_that_never_comes_is_noticed(void **state)
+static void a_slice_that_never_comes(int cluster)
 {
-    (void)state;
     enum { FIRST_FLAG = 256 };
-    if (cusim_checks())
-        skip(); /* the slice that is behind runs on regardless of the others: races, as the checker says */
-    const shape s = {.B = 2, .H = 40, .T = 3, .tiles = 1};
+    const shape s = {.B = 2, .H = 40, .T = 3, .tiles = 1, .cluster = cluster};
     layer l = layer_new(&s);
     run r = run_new(&l, CRNN_PERSIST_FP16);
     crnn_persist_forward forward = forward_of(&l, &r);
@@ -517,6 +578,16 @@ static void a_slice_that_never_comes_is_noticed(void **state)
     layer_free(&l);
 }
 
+static void a_slice_that_never_comes_is_noticed(void **state)
+{
+    (void)state;
+    if (cusim_checks())
+        skip(); /* the slice that is behind runs on regardless of the others: races, as the checker says */
+    a_slice_that_never_comes(0);
+    a_slice_that_never_comes(2);
+    a_slice_that_never_comes(4);
+}
+
 /* ---- plans */
 static void plans_fit_their_gpu(void **state)
 {
@@ -533,7 +604,7 @@ static void plans_fit_their_gpu(void **state)
                     for (int d = 0; d < 2; d++) {
                         crnn_persist_plan p;
                         if (!crnn_persist_plan_for(&p, (crnn_persist_direction)d, (crnn_persist_precision)precision,
-                                                   batches[b], units[h], &gpus[g], 0, 0)) {
+                                                   batches[b], units[h], &gpus[g], NULL)) {
                             assert_true(units[h] > 512); /* smaller ones always fit */
                             continue;
                         }
@@ -555,7 +626,7 @@ static void the_notebooks_shape_uses_a_large_gpu_well(void **state)
         for (int d = 0; d < 2; d++) {
             crnn_persist_plan p;
             assert_true(crnn_persist_plan_for(&p, (crnn_persist_direction)d, (crnn_persist_precision)precision, 64,
-                                              1024, &h200, 0, 0));
+                                              1024, &h200, NULL));
             assert_int_equal(p.groups * p.slices, 128);
             assert_int_equal(p.steps, p.resident); /* all weights in registers */
         }
@@ -564,21 +635,65 @@ static void what_does_not_fit_is_refused(void **state)
 {
     (void)state;
     crnn_persist_gpu gpu = small_gpu;
+    const crnn_persist_wish one_tile = {.groups = 1, .tiles = 1}, two_tiles = {.groups = 1, .tiles = 2};
     crnn_persist_plan p;
-    assert_true(crnn_persist_plan_for(&p, CRNN_PERSIST_FORWARD, CRNN_PERSIST_BF16, 4, 320, &gpu, 1, 1));
+    assert_true(crnn_persist_plan_for(&p, CRNN_PERSIST_FORWARD, CRNN_PERSIST_BF16, 4, 320, &gpu, &one_tile));
     assert_false(
-        crnn_persist_plan_for(&p, CRNN_PERSIST_FORWARD, CRNN_PERSIST_BF16, 4, 321, &gpu, 1, 1)); /* 21 slices */
-    assert_false(
-        crnn_persist_plan_for(&p, CRNN_PERSIST_FORWARD, CRNN_PERSIST_SPLIT, 4, 64, &gpu, 1, 2)); /* no such kernel */
-    assert_false(crnn_persist_plan_for(&p, CRNN_PERSIST_FORWARD, CRNN_PERSIST_BF16, 0, 64, &gpu, 0, 0));
+        crnn_persist_plan_for(&p, CRNN_PERSIST_FORWARD, CRNN_PERSIST_BF16, 4, 321, &gpu, &one_tile)); /* 21 slices */
+    assert_false(crnn_persist_plan_for(&p, CRNN_PERSIST_FORWARD, CRNN_PERSIST_SPLIT, 4, 64, &gpu,
+                                       &two_tiles)); /* no such kernel */
+    assert_false(crnn_persist_plan_for(&p, CRNN_PERSIST_FORWARD, CRNN_PERSIST_BF16, 0, 64, &gpu, NULL));
     gpu.compute_major = 7; /* mma.m16n8k16 came with 8 */
-    assert_false(crnn_persist_plan_for(&p, CRNN_PERSIST_FORWARD, CRNN_PERSIST_BF16, 4, 64, &gpu, 0, 0));
-    assert_true(crnn_persist_plan_for(&p, CRNN_PERSIST_FORWARD, CRNN_PERSIST_BF16, 4, 64, &small_gpu, 0, 0));
+    assert_false(crnn_persist_plan_for(&p, CRNN_PERSIST_FORWARD, CRNN_PERSIST_BF16, 4, 64, &gpu, NULL));
+    assert_true(crnn_persist_plan_for(&p, CRNN_PERSIST_FORWARD, CRNN_PERSIST_BF16, 4, 64, &small_gpu, NULL));
     p.resident = 5;
     crnn_persist_forward forward = {.T = 1};
     crnn_persist_backward backward = {.T = 1};
     assert_int_equal(crnn_persist_launch_forward(&p, &forward, NULL), cudaErrorInvalidValue);
     assert_int_equal(crnn_persist_launch_backward(&p, &backward, NULL), cudaErrorInvalidValue);
+}
+/* A cluster of four where four fit, else of two, else none; slices that have no units fill it up. */
+static void clusters_are_as_large_as_they_fit(void **state)
+{
+    (void)state;
+    crnn_persist_gpu h200 = {.sms = 132, .shared = 232448, .compute_major = 9, .clusters = {66, 32}};
+    const crnn_persist_wish wish = {.cluster = 4};
+    crnn_persist_plan p, alone;
+    for (int d = 0; d < 2; d++) {
+        assert_true(crnn_persist_plan_for(&p, (crnn_persist_direction)d, CRNN_PERSIST_BF16, 64, 1024, &h200, &wish));
+        assert_true(crnn_persist_plan_for(&alone, (crnn_persist_direction)d, CRNN_PERSIST_BF16, 64, 1024, &h200, NULL));
+        assert_int_equal(p.cluster, 4);
+        assert_int_equal(alone.cluster, 1);
+        assert_int_equal(p.groups * p.slices, 128);
+        assert_true(p.buffers == 1 || p.buffers == 2);
+        assert_true(p.shared <= h200.shared);
+        assert_int_equal(p.steps, p.resident);
+    }
+    assert_true(crnn_persist_plan_for(&p, CRNN_PERSIST_FORWARD, CRNN_PERSIST_BF16, 16, 80, &h200, &wish));
+    assert_int_equal(p.slices % 4, 0);
+    assert_true(p.slices * p.tiles * 16 >= 80);
+    h200.clusters[1] = 31; /* 124 blocks */
+    assert_true(crnn_persist_plan_for(&p, CRNN_PERSIST_FORWARD, CRNN_PERSIST_BF16, 16, 2048, &h200, &wish));
+    assert_int_equal(p.cluster, 2);
+    h200.clusters[0] = 63;
+    assert_true(crnn_persist_plan_for(&p, CRNN_PERSIST_FORWARD, CRNN_PERSIST_BF16, 16, 2048, &h200, &wish));
+    assert_int_equal(p.cluster, 1);
+    h200.clusters[0] = h200.clusters[1] = 0; /* an older one */
+    assert_true(crnn_persist_plan_for(&p, CRNN_PERSIST_FORWARD, CRNN_PERSIST_BF16, 16, 64, &h200, &wish));
+    assert_int_equal(p.cluster, 1);
+    assert_int_equal(p.buffers, 0);
+}
+static void a_gpu_says_what_plans_must_know(void **state)
+{
+    (void)state;
+    crnn_persist_gpu gpu;
+    int sms = 0;
+    ok(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, 0));
+    ok(crnn_persist_gpu_of(&gpu, 0));
+    assert_int_equal(gpu.sms, sms);
+    assert_int_equal(gpu.clusters[0], gpu.compute_major >= 9 ? sms / 2 : 0);
+    assert_int_equal(gpu.clusters[1], gpu.compute_major >= 9 ? sms / 4 : 0);
+    assert_int_equal(crnn_persist_gpu_of(&gpu, 7), cudaErrorInvalidDevice);
 }
 static void the_range_of_gradients_is_that_of_a_mean(void **state)
 {
@@ -638,8 +753,9 @@ static weights weights_new(const float *w, const float *m, const float *v, int64
     weights a = {device(w, bytes), device(m, bytes), device(v, bytes), {{{0}}}, {{0}}};
     for (int k = 0; k < MATRICES; k++)
         for (int d = 0; d < 2; d++) {
+            const crnn_persist_wish wish = {.tiles = precision == CRNN_PERSIST_SPLIT ? 1 : tiles};
             assert_true(crnn_persist_plan_for(&a.plan[k][d], (crnn_persist_direction)d, precision, 3, sides[k],
-                                              &small_gpu, 0, precision == CRNN_PERSIST_SPLIT ? 1 : tiles));
+                                              &small_gpu, &wish));
             a.work[k][d] = device(NULL, crnn_persist_bytes(&a.plan[k][d]));
         }
     return a;
@@ -739,12 +855,15 @@ int main(int argc, char **argv)
         cmocka_unit_test(fp16_matches_plain_loops),
         cmocka_unit_test(split_matches_plain_loops),
         cmocka_unit_test(larger_slices_match_plain_loops),
+        cmocka_unit_test(clusters_give_the_same_bits),
         cmocka_unit_test(launches_of_one_workspace_give_the_same_bits),
         cmocka_unit_test(what_flows_between_launches_is_the_gradient),
         cmocka_unit_test(a_slice_that_never_comes_is_noticed),
         cmocka_unit_test(plans_fit_their_gpu),
         cmocka_unit_test(the_notebooks_shape_uses_a_large_gpu_well),
         cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(clusters_are_as_large_as_they_fit),
+        cmocka_unit_test(a_gpu_says_what_plans_must_know),
         cmocka_unit_test(the_range_of_gradients_is_that_of_a_mean),
         cmocka_unit_test(a_gradient_beyond_the_range_is_seen),
         cmocka_unit_test(an_update_writes_the_copies_too),

@@ -94,15 +94,15 @@ static void plan_layer(layer *l)
 {
     crnn_cuda *cuda = l->base.cuda;
     const crnn_gru_shape *s = &l->base.s;
+    crnn_persist_gpu gpu = {0};
     struct cudaDeviceProp p;
-    if (!crnn_cuda_ok(cuda, cudaGetDeviceProperties(&p, 0)))
+    if (!crnn_cuda_ok(cuda, cudaGetDeviceProperties(&p, 0)) || !crnn_cuda_ok(cuda, crnn_persist_gpu_of(&gpu, 0)))
         return;
     int64_t gate_bytes = cuda->gate_bytes ? cuda->gate_bytes : (int64_t)(p.totalGlobalMem / 8);
     l->span = span_of(s, l->folded, (double)gate_bytes);
-    crnn_persist_gpu gpu = {p.multiProcessorCount, (int32_t)p.sharedMemPerBlockOptin, p.major};
     for (int i = 0; i < crnn_gru_own_passes(l) && !cuda->failure.status; i++)
         if (!crnn_persist_plan_for(&l->plan[i], i ? CRNN_PERSIST_BACKWARD : CRNN_PERSIST_FORWARD,
-                                   crnn_persist_precision_of(cuda->config.precision), s->B, s->H, &gpu, 0, 0))
+                                   crnn_persist_precision_of(cuda->config.precision), s->B, s->H, &gpu, NULL))
             crnn_cuda_failed(cuda, CRNN_ERR_ARGUMENT,
                              "so many units do not fit into this GPU's registers and shared memory; use --rnn-algo "
                              "cudnn or loop");

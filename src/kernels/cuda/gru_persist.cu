@@ -20,25 +20,40 @@ template <class F> __global__ void __launch_bounds__(THREADS, 1) pack(const __gr
     write_tile<F>(c, tile, at);
 }
 
+int parts_of(const crnn_persist_plan &p)
+{
+    return p.precision == CRNN_PERSIST_SPLIT ? 2 : 1;
+}
 Need need_of_plan(const crnn_persist_plan &p)
 {
     return p.direction == CRNN_PERSIST_FORWARD ? forward_need(p) : backward_need(p);
 }
 
-// Fills in what follows from precision, B, H, groups, tiles and resident; false: it does not fit.
+// Whether the blocks are there at the same time, in their clusters.
+bool blocks_fit(const crnn_persist_plan &p, const crnn_persist_gpu &gpu)
+{
+    const int64_t blocks = static_cast<int64_t>(p.groups) * p.slices;
+    return blocks <= (p.cluster == 1 ? gpu.sms : int64_t{gpu.clusters[p.cluster == 4]} * p.cluster);
+}
+// Fills in what follows from precision, B, H, groups, tiles, resident and cluster; false: it does not fit.
 bool complete(crnn_persist_plan &p, const crnn_persist_gpu &gpu)
 {
     const Need need = need_of_plan(p);
     if (!need.fixed)
         return false;
     const int tiles = (p.H + 15) / 16, gates = p.direction == CRNN_PERSIST_BACKWARD ? 3 : 1;
-    p.slices = (tiles + p.tiles - 1) / p.tiles;
+    p.slices = ((tiles + p.tiles - 1) / p.tiles + p.cluster - 1) / p.cluster * p.cluster;
     p.chunks = (p.B + p.groups * ROWS - 1) / (p.groups * ROWS);
     p.steps = (tiles * gates + need.k_warps - 1) / need.k_warps;
     p.steps = max(p.resident, (p.steps + need.piece - 1) / need.piece * need.piece);
-    const int64_t shared = need.fixed + static_cast<int64_t>(p.chunks) * need.a_chunk +
-                           static_cast<int64_t>(p.steps - p.resident) * need.a_step;
-    if (static_cast<int64_t>(p.groups) * p.slices > gpu.sms || shared > gpu.shared || p.chunks > THREADS)
+    const int64_t slot = static_cast<int64_t>(p.steps) * need.k_warps * parts_of(p) * STEP_LANES * 16;
+    int64_t shared = need.fixed + static_cast<int64_t>(p.chunks) * need.a_chunk +
+                     static_cast<int64_t>(p.steps - p.resident) * need.a_step;
+    if (p.cluster > 1) {
+        p.buffers = shared + 2 * slot <= gpu.shared ? 2 : 1;
+        shared += p.buffers * slot;
+    }
+    if (!blocks_fit(p, gpu) || shared > gpu.shared || p.chunks > THREADS)
         return false;
     p.shared = static_cast<int32_t>(shared);
     return true;
@@ -48,43 +63,76 @@ bool complete(crnn_persist_plan &p, const crnn_persist_gpu &gpu)
 // on its way for the time of a round.
 double estimate(const crnn_persist_plan &p)
 {
-    const double clock = 1.7e9, round = 900, fixed = 700;   // fixed: barriers, sums over K, gates
-    const double mma = 8, from_shared = 4, from_cache = 48; // clocks a warp's mma; a warp's 16-byte load; bytes a clock
+    const double clock = 1.7e9, round = 900, fixed = 700; // fixed: barriers, sums over K, gates
+    const double mma = 8, from_shared = 4;                // clocks a warp's mma; a warp's 16-byte load
+    const double from_cache =
+        p.cluster > 1 ? 64 : 48; // bytes a clock; a multicast is bound by what a block can take in
     const Need need = need_of_plan(p);
-    const int parts = p.precision == CRNN_PERSIST_SPLIT ? 2 : 1, products = parts == 2 ? 3 : 1;
+    const int parts = parts_of(p), products = parts == 2 ? 3 : 1;
     const double multiply = 2.0 * p.steps * need.warp_tiles * 2 * products * mma;
     const double weights = static_cast<double>(p.steps - p.resident) * need.warp_tiles * parts * WARPS * from_shared;
     const double copy = p.steps * need.k_warps * 512.0 * parts / from_cache;
-    const double work = fixed + (multiply > copy ? multiply : copy) + weights;
+    // Within a cluster the first quarter comes beside no product, but where it is sent a chunk ahead.
+    const double first = p.cluster == 1 || (p.buffers == 2 && p.chunks > 1) ? 0 : copy / 4;
+    const double work = fixed + first + (multiply > copy ? multiply : copy) + weights;
     const double all = p.chunks * work;
     return (all > work + round ? all : work + round) / clock;
 }
 } // namespace
 
-bool crnn_persist_plan_for(crnn_persist_plan *plan, crnn_persist_direction direction, crnn_persist_precision precision,
-                           int32_t B, int32_t H, const crnn_persist_gpu *gpu, int32_t groups, int32_t tiles)
+cudaError_t crnn_persist_gpu_of(crnn_persist_gpu *gpu, int device)
+{
+    cudaDeviceProp p;
+    cudaError_t e = cudaGetDeviceProperties(&p, device);
+    if (e != cudaSuccess)
+        return e;
+    *gpu = {p.multiProcessorCount, static_cast<int32_t>(p.sharedMemPerBlockOptin), p.major, {0, 0}};
+    if (p.major < 9)
+        return cudaSuccess;
+    // Any kernel serves: with so much shared memory one block fills a multiprocessor.
+    e = cudaFuncSetAttribute(pack<Bf16>, cudaFuncAttributeMaxDynamicSharedMemorySize, gpu->shared);
+    for (int i = 0; i < 2 && e == cudaSuccess; i++)
+        e = gpu_max_clusters(&gpu->clusters[i], pack<Bf16>, THREADS, static_cast<size_t>(gpu->shared), 2u << i);
+    return e;
+}
+
+// The best of the plans that begin like this one.
+static bool best_plan(crnn_persist_plan *plan, const crnn_persist_plan &begun, const crnn_persist_gpu &gpu,
+                      const crnn_persist_wish &wish)
 {
     bool found = false;
-    if (B < 1 || H < 1 || gpu->compute_major < 8)
-        return false;
-    for (int t = tiles ? tiles : 1; t <= (tiles ? tiles : 2); t++)
-        for (int g = groups ? groups : 1; g <= (groups ? groups : min((B + ROWS - 1) / ROWS, gpu->sms)); g++)
+    const int most = min((begun.B + ROWS - 1) / ROWS, gpu.sms);
+    for (int t = wish.tiles ? wish.tiles : 1; t <= (wish.tiles ? wish.tiles : 2); t++)
+        for (int g = wish.groups ? wish.groups : 1; g <= (wish.groups ? wish.groups : most); g++)
             for (int resident = 4; resident <= 48; resident += 4) {
-                crnn_persist_plan p = {};
-                p.direction = direction;
-                p.precision = precision;
-                p.B = B;
-                p.H = H;
+                crnn_persist_plan p = begun;
                 p.groups = g;
                 p.tiles = t;
                 p.resident = resident;
-                if (!complete(p, *gpu))
+                if (!complete(p, gpu))
                     continue;
                 p.estimate = estimate(p);
                 if (!found || p.estimate < plan->estimate)
                     *plan = p;
                 found = true;
             }
+    return found;
+}
+
+bool crnn_persist_plan_for(crnn_persist_plan *plan, crnn_persist_direction direction, crnn_persist_precision precision,
+                           int32_t B, int32_t H, const crnn_persist_gpu *gpu, const crnn_persist_wish *wish)
+{
+    const crnn_persist_wish free_to_choose = {}, &wished = wish ? *wish : free_to_choose;
+    crnn_persist_plan p = {};
+    p.direction = direction;
+    p.precision = precision;
+    p.B = B;
+    p.H = H;
+    if (B < 1 || H < 1 || gpu->compute_major < 8)
+        return false;
+    bool found = false;
+    for (p.cluster = wished.cluster == 4 ? 4 : wished.cluster == 2 ? 2 : 1; p.cluster && !found; p.cluster /= 2)
+        found = best_plan(plan, p, *gpu, wished);
     return found;
 }
 

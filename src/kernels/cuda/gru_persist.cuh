@@ -44,10 +44,11 @@ using Split = Scaled<format::Split>;
 
 // ---- how a block's product is laid out. TILES: 16-row tiles of a warp; ACROSS: warps side by side over tiles, the others share K;
 // K_STEPS: steps of K that one tile of 16 units publishes; RESIDENT: steps with weights in registers; a piece is PIECE steps, and
-// DEPTH of them are on their way at a time.
-template <class F, int TILES_, int ACROSS_, int K_STEPS_, int RESIDENT_> struct Layout {
+// DEPTH of them are on their way at a time. CLUSTERED: gru_persist_cluster.cuh brings whole slots instead.
+template <class F, int TILES_, int ACROSS_, int K_STEPS_, int RESIDENT_, bool CLUSTERED_> struct Layout {
     using Format = F;
     static constexpr int TILES = TILES_, ACROSS = ACROSS_, K_STEPS = K_STEPS_, RESIDENT = RESIDENT_;
+    static constexpr bool CLUSTERED = CLUSTERED_;
     static constexpr int PARTS = F::PARTS, K_WARPS = WARPS / ACROSS;
     static constexpr int PIECE = PARTS == 2 ? 1 : 4, AHEAD = PARTS == 2 ? 6 : 3;
     static constexpr int DEPTH = RESIDENT / PIECE < AHEAD ? RESIDENT / PIECE : AHEAD;
@@ -105,48 +106,16 @@ static __device__ __forceinline__ void publish(uint4 *slot, int step, int unit, 
         words[part * STEP_LANES * 4] = w[part];
 }
 
-// ---- the product: this warp's share
-template <class L> struct Product {
+// ---- the product: this warp's share, a step of K at a time
+template <class L> struct Multiply {
     using F = typename L::Format;
     int steps;            // of this warp; the first RESIDENT with weights in registers
-    const uint4 *slot;    // what this thread copies of this warp's share
-    uint4 *copies;        // shared memory: where to
-    const uint4 *stage;   // shared memory: [DEPTH][PIECE_LANES] of this share, from this lane on
     const uint4 *further; // shared memory: weights [PARTS][TILES][steps - RESIDENT][32], from this lane on
 
-    // From the whole slot, all stages and all further weights of the block.
-    __device__ __forceinline__ Product(int thread, int steps_, const uint4 *slot_, uint4 *stage_, const uint4 *further_)
-        : steps(steps_)
+    // From all further weights of the block.
+    __device__ __forceinline__ Multiply(int thread, int steps_, const uint4 *further_) : steps(steps_)
     {
-        const int lane = thread % 32, across = thread / 32 % L::ACROSS, k_warp = thread / 32 / L::ACROSS;
-        slot = slot_ + k_warp * steps * (L::PARTS * STEP_LANES) + across * 32 + lane;
-        copies = stage_ + k_warp * L::DEPTH * L::PIECE_LANES + across * 32 + lane;
-        stage = stage_ + k_warp * L::DEPTH * L::PIECE_LANES + lane;
-        further = further_ + thread / 32 * (L::PARTS * L::TILES * (steps - L::RESIDENT) * 32) + lane;
-    }
-    // Starts the copy of piece p.
-    __device__ __forceinline__ void issue(int p) const
-    {
-#pragma unroll
-        for (int i = 0; i < L::PIECE_LANES / 32 / L::ACROSS; i++)
-            gpu::cp_async16(copies + p % L::DEPTH * L::PIECE_LANES + i * L::ACROSS * 32,
-                            slot + p * L::PIECE_LANES + i * L::ACROSS * 32);
-    }
-    // A piece is there for all warps that read it; or all are done with what is to be overwritten.
-    static __device__ __forceinline__ void meet()
-    {
-        if (L::ACROSS > 1)
-            __syncthreads();
-        else
-            __syncwarp();
-    }
-    __device__ __forceinline__ void begin() const
-    {
-#pragma unroll
-        for (int p = 0; p < L::DEPTH; p++) {
-            issue(p);
-            gpu::cp_async_commit();
-        }
+        further = further_ + thread / 32 * (L::PARTS * L::TILES * (steps - L::RESIDENT) * 32) + thread % 32;
     }
     static __device__ __forceinline__ void multiply(float (&sum)[2][4], const uint32_t (&a)[4], const uint4 &b)
     {
@@ -185,6 +154,59 @@ template <class L> struct Product {
                     multiply(sum[tile], a, low);
             }
     }
+    // With one tile, steps of odd number have sums of their own: two sums alone would leave the tensor cores waiting for each other's ends.
+    static constexpr bool TWO_CHAINS = L::TILES == 1;
+    static __device__ __forceinline__ void add(float (&sum)[L::TILES][2][4], const float (&odd)[L::TILES][2][4])
+    {
+#pragma unroll
+        for (int tile = 0; TWO_CHAINS && tile < L::TILES; tile++)
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                sum[tile][i / 4][i % 4] += odd[tile][i / 4][i % 4];
+    }
+};
+
+// The same with what was exchanged coming in pieces.
+template <class L> struct Product : Multiply<L> {
+    using Base = Multiply<L>;
+    using Base::steps;
+    const uint4 *slot;  // what this thread copies of this warp's share
+    uint4 *copies;      // shared memory: where to
+    const uint4 *stage; // shared memory: [DEPTH][PIECE_LANES] of this share, from this lane on
+
+    // From the whole slot, all stages and all further weights of the block.
+    __device__ __forceinline__ Product(int thread, int steps_, const uint4 *slot_, uint4 *stage_, const uint4 *further_)
+        : Base(thread, steps_, further_)
+    {
+        const int lane = thread % 32, across = thread / 32 % L::ACROSS, k_warp = thread / 32 / L::ACROSS;
+        slot = slot_ + k_warp * steps * (L::PARTS * STEP_LANES) + across * 32 + lane;
+        copies = stage_ + k_warp * L::DEPTH * L::PIECE_LANES + across * 32 + lane;
+        stage = stage_ + k_warp * L::DEPTH * L::PIECE_LANES + lane;
+    }
+    // Starts the copy of piece p.
+    __device__ __forceinline__ void issue(int p) const
+    {
+#pragma unroll
+        for (int i = 0; i < L::PIECE_LANES / 32 / L::ACROSS; i++)
+            gpu::cp_async16(copies + p % L::DEPTH * L::PIECE_LANES + i * L::ACROSS * 32,
+                            slot + p * L::PIECE_LANES + i * L::ACROSS * 32);
+    }
+    // A piece is there for all warps that read it; or all are done with what is to be overwritten.
+    static __device__ __forceinline__ void meet()
+    {
+        if (L::ACROSS > 1)
+            __syncthreads();
+        else
+            __syncwarp();
+    }
+    __device__ __forceinline__ void begin() const
+    {
+#pragma unroll
+        for (int p = 0; p < L::DEPTH; p++) {
+            issue(p);
+            gpu::cp_async_commit();
+        }
+    }
     // Behind piece p: the copy of the one that takes its place.
     __device__ __forceinline__ void follow(int p) const
     {
@@ -194,8 +216,6 @@ template <class L> struct Product {
         }
         gpu::cp_async_commit();
     }
-    // With one tile, steps of odd number have sums of their own: two sums alone would leave the tensor cores waiting for each other's ends.
-    static constexpr bool TWO_CHAINS = L::TILES == 1;
     // sum += W x. Between begin() and run() the caller has committed exactly one group of its own copies.
     __device__ __forceinline__ void run(float (&sum)[L::TILES][2][4], const Weights<L> &w) const
     {
@@ -210,8 +230,8 @@ template <class L> struct Product {
             meet();
 #pragma unroll
             for (int i = 0; i < L::PIECE; i++)
-                step(TWO_CHAINS && (p * L::PIECE + i) % 2 ? odd : sum, w, p * L::PIECE + i,
-                     stage + (p % L::DEPTH * L::PIECE + i) * (L::PARTS * STEP_LANES));
+                Base::step(Base::TWO_CHAINS && (p * L::PIECE + i) % 2 ? odd : sum, w, p * L::PIECE + i,
+                           stage + (p % L::DEPTH * L::PIECE + i) * (L::PARTS * STEP_LANES));
             follow(p);
         }
 #pragma unroll 1
@@ -220,14 +240,10 @@ template <class L> struct Product {
             meet();
 #pragma unroll
             for (int i = 0; i < L::PIECE; i++)
-                far_step(sum, p * L::PIECE + i, stage + (p % L::DEPTH * L::PIECE + i) * (L::PARTS * STEP_LANES));
+                Base::far_step(sum, p * L::PIECE + i, stage + (p % L::DEPTH * L::PIECE + i) * (L::PARTS * STEP_LANES));
             follow(p);
         }
-#pragma unroll
-        for (int tile = 0; TWO_CHAINS && tile < L::TILES; tile++)
-#pragma unroll
-            for (int i = 0; i < 8; i++)
-                sum[tile][i / 4][i % 4] += odd[tile][i / 4][i % 4];
+        Base::add(sum, odd);
     }
 };
 
@@ -383,7 +399,7 @@ static __device__ __forceinline__ void load_weights(Weights<L> &w, uint4 *furthe
 // What a plan must know of a kernel; bytes of shared memory. No such kernel: fixed is 0.
 struct Need {
     int fixed, a_chunk; // of a block, and for each chunk
-    int a_step, piece;  // for each step beyond the resident ones, which come in pieces of so many
+    int a_step, piece;  // for each step beyond the resident ones; steps come in pieces of so many
     int warp_tiles, k_warps;
 };
 // Polls until a block gives up: at half a microsecond and more each, several seconds.
@@ -427,8 +443,8 @@ template <class Pass, void (*KERNEL)(Pass)> cudaError_t launch_kernel(const Pass
     const cudaError_t e = cudaFuncSetAttribute(KERNEL, cudaFuncAttributeMaxDynamicSharedMemorySize, p.plan.shared);
     if (e != cudaSuccess)
         return e;
-    return gpu_launch(Pass::NAME, dim3(p.plan.slices, p.plan.groups), THREADS, p.plan.shared, stream, true, 1, KERNEL,
-                      p);
+    return gpu_launch(Pass::NAME, dim3(p.plan.slices, p.plan.groups), THREADS, p.plan.shared, stream, true,
+                      p.plan.cluster, KERNEL, p);
 }
 template <class Pass>
 cudaError_t launch(const Kernel<Pass> &kernel, Pass &p, crnn_persist_direction direction, cudaStream_t stream)

@@ -2,7 +2,8 @@
  *
  * Each block (one on a multiprocessor) holds the weights of its units in registers and shared memory for a whole pass and multiplies on
  * tensor cores; the blocks that share batch rows hand each other h, or the gates' gradients on the way back, through the second-level cache
- * after every time step. Flags order that; blocks of different batch rows never wait for one another. What is carried from step to step
+ * after every time step. Flags order that; blocks of different batch rows never wait for one another. In clusters (compute capability 9.0)
+ * each block reads a share of that and hands it to its neighbours. What is carried from step to step
  * stays in float32 with the thread that owns it; only what is multiplied has 16 bits.
  *
  * A plan says how a pass of one shape is shared out on one GPU, or that it does not fit. A workspace belongs to one plan: device memory of
@@ -39,7 +40,11 @@ typedef struct {
     int32_t sms;           /* multiprocessors */
     int32_t shared;        /* bytes of shared memory that one block may have (opt-in) */
     int32_t compute_major; /* 8 and newer */
+    int32_t clusters[2];   /* of 2 and of 4 such blocks: how many it holds at a time */
 } crnn_persist_gpu;
+
+/* What GPU `device` is; errors are those of the runtime's calls. */
+cudaError_t crnn_persist_gpu_of(crnn_persist_gpu *gpu, int device);
 
 /* How one pass is shared out: groups x slices blocks of 256 threads. A group has 16 * chunks batch rows, which it works through 16 at a
  * time; a slice has 16 * tiles units. */
@@ -51,13 +56,21 @@ typedef struct {
     int32_t
         steps; /* of 16 numbers that each warp multiplies; `resident` of them with weights in registers, the rest in shared memory */
     int32_t resident;
+    int32_t cluster; /* blocks, neighbouring slices of a group, that read what is exchanged together; 1: none do */
+    int32_t buffers; /* in a cluster: of what is exchanged in a step, how much a block holds: 1 or 2 times */
     int32_t shared;  /* bytes of dynamic shared memory */
     double estimate; /* seconds a time step, for choosing among plans; not a promise */
 } crnn_persist_plan;
 
-/* The best plan by estimate; false: H does not fit this GPU. groups and tiles 0: free to choose; otherwise only such plans count. */
+/* What a plan shall be like; 0: free to choose. */
+typedef struct {
+    int32_t groups, tiles; /* only plans with these */
+    int32_t cluster;       /* 4 or 2: clusters of so many where they fit, else of fewer; 0: none */
+} crnn_persist_wish;
+
+/* The best plan by estimate; false: H does not fit this GPU. wish NULL: none. */
 bool crnn_persist_plan_for(crnn_persist_plan *plan, crnn_persist_direction direction, crnn_persist_precision precision,
-                           int32_t B, int32_t H, const crnn_persist_gpu *gpu, int32_t groups, int32_t tiles);
+                           int32_t B, int32_t H, const crnn_persist_gpu *gpu, const crnn_persist_wish *wish);
 size_t crnn_persist_bytes(const crnn_persist_plan *plan);
 
 /* Where in its workspace a plan's kernel reads R from. */

@@ -1,21 +1,22 @@
 // gru_persist_backward.cu - all time steps of the backward pass in one launch; gru_persist.cuh has the parts.
-#include "kernels/cuda/gru_persist.cuh"
+#include "kernels/cuda/gru_persist_cluster.cuh"
 
 namespace
 {
 using namespace persist;
 
 // A warp multiplies all tiles of the slice by an eighth of K, which goes over the gates of all units.
-template <class F, int TILES, int RESIDENT> using BackwardLayout = Layout<F, TILES, 1, 3, RESIDENT>;
+template <class F, int TILES, int RESIDENT, bool CLUSTERED>
+using BackwardLayout = Layout<F, TILES, 1, 3, RESIDENT, CLUSTERED>;
 
 // Shared memory of a block, in this order, and behind it the weights that have no room in registers.
 template <class L, int UNITS> struct Shared {
     static constexpr int OWNERS = UNITS / 2 * ROWS, INPUTS = 6;
-    uint4 stage[L::STAGE_BYTES / 16];
+    Landing<L, L::CLUSTERED> landing;
     float partial[L::K_WARPS * ROWS * (UNITS + 4)];
     float2 input[2][INPUTS][OWNERS]; // n_h, z, r, n, dhs, h_prev of the next two chunks
     unsigned stop, pad[3];
-    // float2 dh[chunks][OWNERS]; uint4 weights[]
+    // float2 dh[chunks][OWNERS]; uint4 weights[]; in a cluster uint4 slots[buffers][]
 };
 
 struct Pass {
@@ -27,8 +28,8 @@ struct Pass {
 };
 
 // A block's pass. Members are few, as registers hold the weights: places are computed anew from the thread's number.
-template <class F, int TILES, int RESIDENT> struct Block {
-    using L = BackwardLayout<F, TILES, RESIDENT>;
+template <class F, int TILES, int RESIDENT, bool CLUSTERED> struct Block {
+    using L = BackwardLayout<F, TILES, RESIDENT, CLUSTERED>;
     static constexpr int UNITS = 16 * TILES, OWNERS = UNITS / 2 * ROWS;
     using S = Shared<L, UNITS>;
     const Pass &p;
@@ -42,6 +43,11 @@ template <class F, int TILES, int RESIDENT> struct Block {
     __device__ __forceinline__ uint4 *further() const
     {
         return reinterpret_cast<uint4 *>(carried() + p.plan.chunks * OWNERS);
+    }
+    __device__ __forceinline__ Multicast<L, 3 * TILES> multicast() const
+    {
+        const int far = WARPS * L::PARTS * TILES * (p.plan.steps - RESIDENT) * 32;
+        return {&sh.landing.arrived[0][0][0], further() + far, p.plan.steps, p.plan.cluster, p.plan.buffers};
     }
     __device__ __forceinline__ Exchange exchange() const
     {
@@ -111,13 +117,39 @@ template <class F, int TILES, int RESIDENT> struct Block {
         constexpr int SLICE = 3 * TILES; // steps of K that a slice publishes
         const int from = k_warp * steps / SLICE, to = ((k_warp + 1) * steps + SLICE - 1) / SLICE;
         await(x, chunk, from, min(to, x.slices), base + static_cast<unsigned>(published), thread % 32);
-        const Product<L> product(thread, steps, slot_of(x, last & 1, chunk, L::PARTS), sh.stage, further());
+        const Product<L> product(thread, steps, slot_of(x, last & 1, chunk, L::PARTS), sh.landing.pieces, further());
         product.begin();
         fetch(parity ^ 1, wraps ? t - 1 : t, wraps ? 0 : chunk + 1);
         float sum[TILES][2][4] = {};
         product.run(sum, w);
         leave<L, 1, UNITS>(sh.partial, sum);
         __syncthreads(); // all shares are there
+    }
+    // The same, of what the cluster shares.
+    __device__ __forceinline__ void cluster_product(const Weights<L> &w, unsigned base, int t, int chunk,
+                                                    int parity) const
+    {
+        const Exchange x = exchange();
+        const Multicast<L, 3 *TILES> m = multicast();
+        const int published = p.a.T - 1 - t, round = (published - 1) * x.chunks + chunk;
+        const bool wraps = chunk + 1 == x.chunks;
+        if (published) {
+            m.clear();
+            if (!m.ahead(x) || round == 0)
+                m.send(x, round, (published - 1) & 1, chunk, base + static_cast<unsigned>(published));
+        }
+        fetch(parity ^ 1, wraps ? t - 1 : t, wraps ? 0 : chunk + 1);
+        gpu::cp_async_wait<1>(); // what was fetched before that
+        if (!published)
+            return;
+        float sum[TILES][2][4] = {};
+        m.run(sum, w, further(), round);
+        m.done();
+        const int next = wraps ? published + 1 : published;
+        if (m.ahead(x) && next < p.a.T)
+            m.send(x, round + 1, (next - 1) & 1, wraps ? 0 : chunk + 1, base + static_cast<unsigned>(next));
+        leave<L, 1, UNITS>(sh.partial, sum);
+        __syncthreads(); // every share is there
     }
     struct Gates {
         float2 dn_h, dz, dr, dn;
@@ -187,12 +219,11 @@ template <class F, int TILES, int RESIDENT> struct Block {
     }
 };
 
-template <class F, int TILES, int RESIDENT>
-__global__ void __launch_bounds__(THREADS, 1) gru_persist_backward(const __grid_constant__ Pass p)
+template <class F, int TILES, int RESIDENT, bool CLUSTERED>
+__device__ __forceinline__ void whole_pass(const Pass &p, unsigned char *raw)
 {
-    using Block = Block<F, TILES, RESIDENT>;
+    using Block = Block<F, TILES, RESIDENT, CLUSTERED>;
     using L = typename Block::L;
-    DYN_SHARED(unsigned char, raw);
     const Block block{p, *reinterpret_cast<typename Block::S *>(raw)};
     const Places at = places_of(p.plan);
     Weights<L> w;
@@ -202,39 +233,61 @@ __global__ void __launch_bounds__(THREADS, 1) gru_persist_backward(const __grid_
                     p.plan.steps, threadIdx.x);
     const unsigned base = block.exchange().flags[blockIdx.x];
     block.begin();
+    if constexpr (CLUSTERED)
+        block.multicast().begin(&block.sh.landing.arrived[0][0][0]);
     __syncthreads();
     int parity = 0;
     for (int t = p.a.T - 1; t >= 0; t--)
         for (int chunk = 0; chunk < p.plan.chunks; chunk++) {
-            block.product(w, base, t, chunk, parity);
-            if (block.sh.stop)
+            if constexpr (CLUSTERED)
+                block.cluster_product(w, base, t, chunk, parity);
+            else
+                block.product(w, base, t, chunk, parity);
+            if (!CLUSTERED && block.sh.stop)
                 return;
             block.gates(base, t, chunk, parity);
             parity ^= 1;
         }
+    if constexpr (CLUSTERED)
+        block.multicast().end();
+}
+template <class F, int TILES, int RESIDENT, bool CLUSTERED>
+__global__ void __launch_bounds__(THREADS, 1) gru_persist_backward(const __grid_constant__ Pass p)
+{
+    if constexpr (!CLUSTERED || !GPU_BEFORE_HOPPER) {
+        DYN_SHARED(unsigned char, raw);
+        whole_pass<F, TILES, RESIDENT, CLUSTERED>(p, raw);
+    }
 }
 
-template <class F, int TILES, int RESIDENT> constexpr Kernel<Pass> kernel()
+template <class F, int TILES, int RESIDENT, bool CLUSTERED> constexpr Kernel<Pass> kernel()
 {
-    using L = BackwardLayout<F, TILES, RESIDENT>;
-    return {launch_kernel<Pass, gru_persist_backward<F, TILES, RESIDENT>>, need_of<L, Shared<L, 16 * TILES>>()};
+    using L = BackwardLayout<F, TILES, RESIDENT, CLUSTERED>;
+    return {launch_kernel<Pass, gru_persist_backward<F, TILES, RESIDENT, CLUSTERED>>,
+            need_of<L, Shared<L, 16 * TILES>>()};
 }
-template <class F> Kernel<Pass> whole_precision(const crnn_persist_plan &p)
+template <class F, bool CLUSTERED> Kernel<Pass> whole_precision(const crnn_persist_plan &p)
 {
     if (p.tiles == 2)
-        return p.resident == 12 ? kernel<F, 2, 12>() : p.resident == 24 ? kernel<F, 2, 24>() : Kernel<Pass>{};
-    return p.resident == 12   ? kernel<F, 1, 12>()
-           : p.resident == 24 ? kernel<F, 1, 24>()
-           : p.resident == 48 ? kernel<F, 1, 48>()
+        return p.resident == 12   ? kernel<F, 2, 12, CLUSTERED>()
+               : p.resident == 24 ? kernel<F, 2, 24, CLUSTERED>()
+                                  : Kernel<Pass>{};
+    return p.resident == 12   ? kernel<F, 1, 12, CLUSTERED>()
+           : p.resident == 24 ? kernel<F, 1, 24, CLUSTERED>()
+           : p.resident == 48 ? kernel<F, 1, 48, CLUSTERED>()
                               : Kernel<Pass>{};
+}
+template <bool CLUSTERED> Kernel<Pass> kernel_for(const crnn_persist_plan &p)
+{
+    if (p.precision == CRNN_PERSIST_SPLIT)
+        return p.tiles == 1 && p.resident == 12   ? kernel<Split, 1, 12, CLUSTERED>()
+               : p.tiles == 1 && p.resident == 24 ? kernel<Split, 1, 24, CLUSTERED>()
+                                                  : Kernel<Pass>{};
+    return p.precision == CRNN_PERSIST_FP16 ? whole_precision<Fp16, CLUSTERED>(p) : whole_precision<Bf16, CLUSTERED>(p);
 }
 Kernel<Pass> kernel_of(const crnn_persist_plan &p)
 {
-    if (p.precision == CRNN_PERSIST_SPLIT)
-        return p.tiles == 1 && p.resident == 12   ? kernel<Split, 1, 12>()
-               : p.tiles == 1 && p.resident == 24 ? kernel<Split, 1, 24>()
-                                                  : Kernel<Pass>{};
-    return p.precision == CRNN_PERSIST_FP16 ? whole_precision<Fp16>(p) : whole_precision<Bf16>(p);
+    return p.cluster > 1 ? kernel_for<true>(p) : kernel_for<false>(p);
 }
 } // namespace
 

@@ -1,12 +1,13 @@
 // gru_persist_forward.cu - all time steps of the forward pass in one launch; gru_persist.cuh has the parts.
-#include "kernels/cuda/gru_persist.cuh"
+#include "kernels/cuda/gru_persist_cluster.cuh"
 
 namespace
 {
 using namespace persist;
 
 // A warp multiplies one tile of 16 units, all three gates, by its share of K.
-template <class F, int TILES, int RESIDENT> using ForwardLayout = Layout<F, 3, TILES, 1, RESIDENT>;
+template <class F, int TILES, int RESIDENT, bool CLUSTERED>
+using ForwardLayout = Layout<F, 3, TILES, 1, RESIDENT, CLUSTERED>;
 
 __device__ __forceinline__ float sigmoid(float x)
 {
@@ -16,13 +17,13 @@ __device__ __forceinline__ float sigmoid(float x)
 // Shared memory of a block, in this order, and behind it the weights that have no room in registers.
 template <class L, int UNITS> struct Shared {
     static constexpr int OWNERS = UNITS / 2 * ROWS;
-    uint4 stage[L::STAGE_BYTES / 16];
+    Landing<L, L::CLUSTERED> landing;
     float partial[L::K_WARPS * 3 * ROWS * (UNITS + 4)];
     float2 input[2][3][OWNERS]; // what the next two chunks' gates need
     float b1[3][UNITS];
     int character[OWNERS]; // of the next chunk
     unsigned stop, pad[3];
-    // float2 h[chunks][OWNERS]; uint4 weights[]
+    // float2 h[chunks][OWNERS]; uint4 weights[]; in a cluster uint4 slots[buffers][]
 };
 
 struct Pass {
@@ -33,8 +34,8 @@ struct Pass {
 };
 
 // A block's pass. Members are few, as registers hold the weights: places are computed anew from the thread's number.
-template <class F, int TILES, int RESIDENT> struct Block {
-    using L = ForwardLayout<F, TILES, RESIDENT>;
+template <class F, int TILES, int RESIDENT, bool CLUSTERED> struct Block {
+    using L = ForwardLayout<F, TILES, RESIDENT, CLUSTERED>;
     static constexpr int UNITS = 16 * TILES, OWNERS = UNITS / 2 * ROWS;
     using S = Shared<L, UNITS>;
     const Pass &p;
@@ -47,6 +48,11 @@ template <class F, int TILES, int RESIDENT> struct Block {
     __device__ __forceinline__ uint4 *further() const
     {
         return reinterpret_cast<uint4 *>(states() + p.plan.chunks * OWNERS);
+    }
+    __device__ __forceinline__ Multicast<L, TILES> multicast() const
+    {
+        const int far = WARPS * L::PARTS * L::TILES * (p.plan.steps - RESIDENT) * 32;
+        return {&sh.landing.arrived[0][0][0], further() + far, p.plan.steps, p.plan.cluster, p.plan.buffers};
     }
     __device__ __forceinline__ Exchange exchange() const
     {
@@ -130,12 +136,32 @@ template <class F, int TILES, int RESIDENT> struct Block {
         const int thread = gpu::thread_again(), k_warp = thread / 32 / TILES, steps = p.plan.steps;
         const int from = k_warp * steps / TILES, to = ((k_warp + 1) * steps + TILES - 1) / TILES;
         await(x, chunk, from, min(to, x.slices), base + static_cast<unsigned>(t) + 1, thread % 32);
-        const Product<L> product(thread, steps, slot_of(x, t & 1, chunk, L::PARTS), sh.stage, further());
+        const Product<L> product(thread, steps, slot_of(x, t & 1, chunk, L::PARTS), sh.landing.pieces, further());
         product.begin();
         const bool wraps = chunk + 1 == x.chunks;
         fetch(parity ^ 1, wraps ? t + 1 : t, wraps ? 0 : chunk + 1);
         float sum[3][2][4] = {};
         product.run(sum, w);
+        leave<L, 3, UNITS>(sh.partial, sum);
+    }
+    // The same, of what the cluster shares.
+    __device__ __forceinline__ void cluster_product(const Weights<L> &w, unsigned base, int t, int chunk, int parity)
+    {
+        const Exchange x = exchange();
+        const Multicast<L, TILES> m = multicast();
+        const int round = t * x.chunks + chunk;
+        const bool wraps = chunk + 1 == x.chunks;
+        m.clear();
+        if (!m.ahead(x) || round == 0)
+            m.send(x, round, t & 1, chunk, base + static_cast<unsigned>(t) + 1);
+        fetch(parity ^ 1, wraps ? t + 1 : t, wraps ? 0 : chunk + 1);
+        gpu::cp_async_wait<1>(); // what was fetched before that
+        float sum[3][2][4] = {};
+        m.run(sum, w, further(), round);
+        m.done();
+        const int next = wraps ? t + 1 : t;
+        if (m.ahead(x) && next < p.a.T)
+            m.send(x, round + 1, next & 1, wraps ? 0 : chunk + 1, base + static_cast<unsigned>(next) + 1);
         leave<L, 3, UNITS>(sh.partial, sum);
     }
     // h, published before anything else is done with it; then what later kernels read.
@@ -195,12 +221,11 @@ template <class F, int TILES, int RESIDENT> struct Block {
     }
 };
 
-template <class F, int TILES, int RESIDENT>
-__global__ void __launch_bounds__(THREADS, 1) gru_persist_forward(const __grid_constant__ Pass p)
+template <class F, int TILES, int RESIDENT, bool CLUSTERED>
+__device__ __forceinline__ void whole_pass(const Pass &p, unsigned char *raw)
 {
-    using Block = Block<F, TILES, RESIDENT>;
+    using Block = Block<F, TILES, RESIDENT, CLUSTERED>;
     using L = typename Block::L;
-    DYN_SHARED(unsigned char, raw);
     Block block{p, *reinterpret_cast<typename Block::S *>(raw)};
     const Places at = places_of(p.plan);
     Weights<L> w;
@@ -210,44 +235,66 @@ __global__ void __launch_bounds__(THREADS, 1) gru_persist_forward(const __grid_c
                     p.plan.steps, threadIdx.x);
     const unsigned base = block.exchange().flags[blockIdx.x];
     block.begin();
+    if constexpr (CLUSTERED)
+        block.multicast().begin(&block.sh.landing.arrived[0][0][0]);
     __syncthreads();
     if (static_cast<int>(threadIdx.x) < p.plan.chunks)
         gpu::st_release(block.exchange().flags + threadIdx.x * p.plan.slices + blockIdx.x, base + 1);
     int parity = 0;
     for (int t = 0; t < p.a.T; t++)
         for (int chunk = 0; chunk < p.plan.chunks; chunk++) {
-            block.product(w, base, t, chunk, parity);
+            if constexpr (CLUSTERED)
+                block.cluster_product(w, base, t, chunk, parity);
+            else
+                block.product(w, base, t, chunk, parity);
             __syncthreads();
-            if (block.sh.stop)
+            if (!CLUSTERED && block.sh.stop)
                 return;
             block.gates(base, t, chunk, parity);
             block.look(t + (chunk + 2) / p.plan.chunks, (chunk + 2) % p.plan.chunks);
             parity ^= 1;
         }
+    if constexpr (CLUSTERED)
+        block.multicast().end();
+}
+template <class F, int TILES, int RESIDENT, bool CLUSTERED>
+__global__ void __launch_bounds__(THREADS, 1) gru_persist_forward(const __grid_constant__ Pass p)
+{
+    if constexpr (!CLUSTERED || !GPU_BEFORE_HOPPER) {
+        DYN_SHARED(unsigned char, raw);
+        whole_pass<F, TILES, RESIDENT, CLUSTERED>(p, raw);
+    }
 }
 
-template <class F, int TILES, int RESIDENT> constexpr Kernel<Pass> kernel()
+template <class F, int TILES, int RESIDENT, bool CLUSTERED> constexpr Kernel<Pass> kernel()
 {
-    using L = ForwardLayout<F, TILES, RESIDENT>;
-    return {launch_kernel<Pass, gru_persist_forward<F, TILES, RESIDENT>>, need_of<L, Shared<L, 16 * TILES>>()};
+    using L = ForwardLayout<F, TILES, RESIDENT, CLUSTERED>;
+    return {launch_kernel<Pass, gru_persist_forward<F, TILES, RESIDENT, CLUSTERED>>,
+            need_of<L, Shared<L, 16 * TILES>>()};
 }
-template <class F, int TILES> Kernel<Pass> whole_precision(int resident)
+template <class F, int TILES, bool CLUSTERED> Kernel<Pass> whole_precision(int resident)
 {
-    return resident == 4    ? kernel<F, TILES, 4>()
-           : resident == 8  ? kernel<F, TILES, 8>()
-           : resident == 12 ? kernel<F, TILES, 12>()
-           : resident == 16 ? kernel<F, TILES, 16>()
+    return resident == 4    ? kernel<F, TILES, 4, CLUSTERED>()
+           : resident == 8  ? kernel<F, TILES, 8, CLUSTERED>()
+           : resident == 12 ? kernel<F, TILES, 12, CLUSTERED>()
+           : resident == 16 ? kernel<F, TILES, 16, CLUSTERED>()
                             : Kernel<Pass>{};
+}
+template <bool CLUSTERED> Kernel<Pass> kernel_for(const crnn_persist_plan &p)
+{
+    if (p.precision == CRNN_PERSIST_SPLIT)
+        return p.tiles == 1 && p.resident == 4   ? kernel<Split, 1, 4, CLUSTERED>()
+               : p.tiles == 1 && p.resident == 8 ? kernel<Split, 1, 8, CLUSTERED>()
+                                                 : Kernel<Pass>{};
+    if (p.precision == CRNN_PERSIST_FP16)
+        return p.tiles == 1 ? whole_precision<Fp16, 1, CLUSTERED>(p.resident)
+                            : whole_precision<Fp16, 2, CLUSTERED>(p.resident);
+    return p.tiles == 1 ? whole_precision<Bf16, 1, CLUSTERED>(p.resident)
+                        : whole_precision<Bf16, 2, CLUSTERED>(p.resident);
 }
 Kernel<Pass> kernel_of(const crnn_persist_plan &p)
 {
-    if (p.precision == CRNN_PERSIST_SPLIT)
-        return p.tiles == 1 && p.resident == 4   ? kernel<Split, 1, 4>()
-               : p.tiles == 1 && p.resident == 8 ? kernel<Split, 1, 8>()
-                                                 : Kernel<Pass>{};
-    if (p.precision == CRNN_PERSIST_FP16)
-        return p.tiles == 1 ? whole_precision<Fp16, 1>(p.resident) : whole_precision<Fp16, 2>(p.resident);
-    return p.tiles == 1 ? whole_precision<Bf16, 1>(p.resident) : whole_precision<Bf16, 2>(p.resident);
+    return p.cluster > 1 ? kernel_for<true>(p) : kernel_for<false>(p);
 }
 } // namespace
 
