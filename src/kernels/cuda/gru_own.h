@@ -6,7 +6,8 @@
  * dn) after the backward pass, where parts 0 to 2 are the gradient at h R + b1 and parts 1 to 3 the one at x K + b0.
  *
  * Everything beside the passage is a product over all time steps at once, in one format of numbers: floats, or the 16 bits that the passage
- * computes in itself. Then the gates' gradients leave the passage in that format, and stand in keep in the place of the gates.
+ * computes in itself (K and inputs then have the range of R and the states, gru_persist.h). Then the gates' gradients leave the passage in
+ * that format, and stand in keep in the place of the gates.
  *
  * Gates take 4 T B H floats. Where that is more than a layer may keep (crnn_cuda.gate_bytes), time is cut into spans that do fit: the forward
  * pass keeps nothing but the states, and the backward pass, span by span from the last, first computes a span's gates anew, all of them in one
