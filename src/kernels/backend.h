@@ -18,7 +18,8 @@
 #include <stdint.h>
 
 typedef struct crnn_backend crnn_backend;
-typedef struct crnn_gru crnn_gru; /* one recurrent layer bound to its shapes */
+typedef struct crnn_gru crnn_gru;       /* one recurrent layer bound to its shapes */
+typedef struct crnn_writer crnn_writer; /* writes texts with one model, in device memory alone */
 
 typedef struct {
     int32_t T, B, I, H; /* I: width of the input */
@@ -91,6 +92,21 @@ typedef struct {
     int32_t H, V;
     float scale; /* positive */
 } crnn_head;
+
+/* A model that writes: all of crnn_model_sizes that matter, and how many texts at once. */
+typedef struct {
+    int32_t V, E, H, L, count;
+} crnn_writer_shape;
+
+/* Where a writer goes on from and what it leaves, in device memory: after n characters all of it is what n times
+ * probabilities, pick and a forward pass would have left, but for the order of sums. */
+typedef struct {
+    uint16_t *written; /* [n,count] out */
+    uint16_t *last;    /* [count] out: the last of them */
+    float *state;      /* [L,count,H] */
+    float *logits;     /* [count,V] */
+    uint64_t *drawn;   /* [1] as in pick */
+} crnn_writing;
 
 typedef struct {
     const char *name; /* "cpu", "cuda" */
@@ -197,6 +213,13 @@ typedef struct {
      * u = u01(philox(seed, stream SAMPLE k, *drawn)[0]). written[*drawn % ring, k] = ids[k]; then *drawn += 1. */
     void (*pick)(crnn_backend *be, uint16_t *ids /* [n] */, uint16_t *written /* [ring,n] */, uint64_t *drawn /* [1] */,
                  const float *p /* [n,V] */, int64_t n, int32_t V, int32_t ring, uint64_t seed);
+
+    /* A writer of these weights, all of a model in canonical order (docs/MODEL.md). NULL without a latched failure: this device has none for the shape,
+     * and a text is written op by op. NULL itself on a backend that has none at all. */
+    crnn_writer *(*writer_new)(crnn_backend *be, const crnn_writer_shape *shape, const float *weights /* host */);
+    void (*writer_free)(crnn_writer *w);
+    /* n >= 1 characters of each text. Not within a list. */
+    void (*write)(crnn_writer *w, const crnn_writing *writing, int32_t n, const crnn_sample_options *options);
 
     /* For `bench`. Flop a second of one large product in the precision of the backend, and bytes a second that a copy of a large block reads
      * and writes; the best of a few. */

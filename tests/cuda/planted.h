@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PLANTED_MOST = 128, PLANTED_LINES = 32, PLANTED_WIDTH = 240 };
+enum { PLANTED_MOST = 256, PLANTED_LINES = 32, PLANTED_WIDTH = 240 };
 typedef struct {
     char what[PLANTED_WIDTH], in[64], by[64], tests[PLANTED_WIDTH], says[PLANTED_WIDTH];
     bool check_only;

@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { V = 13, LENGTH = 200 };
+enum { V = 13, LENGTH = 70 };
 static const crnn_model_sizes sizes = {V, 6, 20, 2, 0};
 
 static float *weights(void)
@@ -109,6 +109,69 @@ static void a_reset_begins_the_same_text_again(void **state)
     free(w);
 }
 
+/* Whatever is asked for between and however much at a time, as one character after the other. */
+static void parts_of_any_size_are_the_same_text(void **state)
+{
+    (void)state;
+    enum { COUNT = 2, ALL = 110 };
+    const int64_t parts[] = {1, 2, 7, 63, 1, 36};
+    const uint16_t prime[] = {4, 1}, more = 9;
+    float *w = weights(), p[COUNT * V];
+    crnn_sample_options options = crnn_sample_options_default();
+    crnn_sampler *sampler[2] = {make(w, COUNT, &options), make(w, COUNT, &options)};
+    uint16_t texts[2][ALL * COUNT];
+    for (int run = 0; run < 2; run++) /* a text before, of which nothing may be left */
+        for (int64_t i = 0; i < 1 + run; i++) {
+            assert_int_equal(crnn_sampler_reset(sampler[run], NULL), CRNN_OK);
+            assert_int_equal(crnn_sampler_prime(sampler[run], prime, 2, NULL), CRNN_OK);
+            assert_int_equal(crnn_sampler_write(sampler[run], texts[run], 3, NULL), CRNN_OK);
+        }
+    for (int run = 0; run < 2; run++) {
+        assert_int_equal(crnn_sampler_reset(sampler[run], NULL), CRNN_OK);
+        assert_int_equal(crnn_sampler_prime(sampler[run], prime, 2, NULL), CRNN_OK);
+    }
+    int64_t at = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        assert_int_equal(crnn_sampler_write(sampler[1], texts[1] + at * COUNT, parts[i], NULL), CRNN_OK);
+        assert_int_equal(crnn_sampler_probabilities(sampler[1], p, NULL), CRNN_OK);
+        for (int64_t k = 0; k < parts[i]; k++, at++)
+            assert_int_equal(crnn_sampler_next(sampler[0], texts[0] + at * COUNT, NULL), CRNN_OK);
+        if (i == 2) /* a word from outside */
+            for (int run = 0; run < 2; run++)
+                assert_int_equal(crnn_sampler_prime(sampler[run], &more, 1, NULL), CRNN_OK);
+    }
+    assert_int_equal(at, ALL);
+    assert_memory_equal(texts[0], texts[1], sizeof texts[0]);
+    crnn_sampler_free(sampler[0]);
+    crnn_sampler_free(sampler[1]);
+    free(w);
+}
+
+static void the_text_is_that_of_the_cpu(void **state)
+{
+    (void)state;
+    enum { COUNT = 3, ALL = 100 };
+    const crnn_sample_options all[] = {{.temperature = 1, .top_p = 1, .seed = 7},
+                                       {.temperature = 0, .top_p = 1, .seed = 7},
+                                       {.temperature = 1.5F, .top_k = 9, .top_p = 0.9F, .min_p = 0.01F, .seed = 7}};
+    float *w = weights();
+    crnn_device_config cpu = crnn_device_config_default();
+    cpu.kind = CRNN_DEVICE_CPU;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        uint16_t texts[2][ALL * COUNT];
+        crnn_sampler *sampler[2] = {make(w, COUNT, &all[i]), crnn_sampler_new(&sizes, w, COUNT, &all[i], &cpu, NULL)};
+        const uint16_t prime[3] = {1, 2, 3};
+        for (int run = 0; run < 2; run++) {
+            assert_int_equal(crnn_sampler_prime(sampler[run], prime, 3, NULL), CRNN_OK);
+            assert_int_equal(crnn_sampler_write(sampler[run], texts[run], ALL, NULL), CRNN_OK);
+            crnn_sampler_free(sampler[run]);
+        }
+        /* Rounding may take a draw on an edge to the other side; none is here. */
+        assert_memory_equal(texts[0], texts[1], sizeof texts[0]);
+    }
+    free(w);
+}
+
 static void the_probabilities_are_the_models(void **state)
 {
     (void)state;
@@ -141,6 +204,8 @@ int main(void)
         cmocka_unit_test(several_texts_differ_and_the_first_is_that_of_one),
         cmocka_unit_test(nothing_is_drawn_before_the_prime),
         cmocka_unit_test(a_reset_begins_the_same_text_again),
+        cmocka_unit_test(parts_of_any_size_are_the_same_text),
+        cmocka_unit_test(the_text_is_that_of_the_cpu),
         cmocka_unit_test(the_probabilities_are_the_models),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

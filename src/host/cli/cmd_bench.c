@@ -183,23 +183,30 @@ static crnn_status time_steps(job *j, crnn_error *err)
     return status;
 }
 
-/* Characters a second of `texts` texts together. */
+/* Characters a second of `texts` texts together: at least so many of each as were asked for, and for at least a tenth of a second. Groups grow as
+ * those of `sample` do. */
 static crnn_status time_writing(const job *j, double *rate, int32_t texts, const float *weights, crnn_error *err)
 {
-    enum { GROUP = 64 };
-    int64_t length = opt_int(j->set, "sample-length");
+    enum { LEAST = 64, MOST = 4096, ALL = 1 << 20 };
+    const double least_seconds = 0.1;
+    int64_t length = opt_int(j->set, "sample-length"), done = 0;
+    const int64_t most = texts > ALL / MOST ? ALL / texts > LEAST ? ALL / texts : LEAST : MOST;
     crnn_sample_options options = crnn_sample_options_default();
-    uint16_t id = 0, *ids = malloc((size_t)texts * GROUP * sizeof *ids);
+    uint16_t id = 0, *ids = malloc((size_t)texts * (size_t)most * sizeof *ids);
     if (!ids)
         return crnn_fail(err, CRNN_ERR_MEMORY, "out of memory for %d texts", texts);
     crnn_sampler *sampler = crnn_sampler_new(&j->config.sizes, weights, texts, &options, &j->device, err);
     crnn_status status = sampler ? crnn_sampler_prime(sampler, &id, 1, err) : err->status;
-    for (int64_t i = 0; status == CRNN_OK && i < length / 5; i += GROUP) /* warm up */
-        status = crnn_sampler_write(sampler, ids, GROUP, err);
-    double begin = now_seconds();
-    for (int64_t i = 0; status == CRNN_OK && i < length; i += GROUP)
-        status = crnn_sampler_write(sampler, ids, i + GROUP < length ? GROUP : length - i, err);
-    *rate = (double)length * texts / (now_seconds() - begin);
+    for (int64_t i = 0; status == CRNN_OK && i < length / 5; i += LEAST) /* warm up */
+        status = crnn_sampler_write(sampler, ids, LEAST, err);
+    double begin = now_seconds(), seconds = 0;
+    for (int64_t group = LEAST; status == CRNN_OK && (done < length || seconds < least_seconds);) {
+        status = crnn_sampler_write(sampler, ids, group, err);
+        done += group;
+        seconds = now_seconds() - begin;
+        group = seconds < least_seconds / 2 && group * 2 <= most ? group * 2 : group;
+    }
+    *rate = (double)done * texts / seconds;
     crnn_sampler_free(sampler);
     free(ids);
     return status;

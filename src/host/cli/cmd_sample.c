@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <utf8proc.h>
 
 static const opt_row rows[] = {
@@ -191,42 +192,84 @@ static int take_prime(job *j)
 
 static bool ends_with_stop(const job *j, const uint32_t *text, size_t length)
 {
-    return j->stop_count && length >= j->stop_count &&
+    return j->stop_count && length >= j->stop_count && text[length - 1] == j->stop[j->stop_count - 1] &&
            memcmp(text + length - j->stop_count, j->stop, j->stop_count * sizeof *text) == 0;
 }
 
-enum { GROUP = 64 };
+/* Characters of each text that are drawn in one go: one at first, so that the text begins at once, then twice as many each time, as what is
+ * done once for each group is nothing to a large one; but no more than can be waited for. What is written does not depend on it. */
+enum { GROUP_MOST = 4096, GROUPS_ALL = 1 << 20 /* of all texts together */ };
+typedef struct {
+    int64_t size, most;
+    double took;   /* seconds */
+    uint16_t *ids; /* [most,count] */
+} group;
 
-/* How many characters to draw next: few at first, so that the text begins at once, then as many as a device likes to write in one go. */
-static int64_t next_group(int64_t done, int64_t length)
+static bool group_new(group *g, int32_t count)
 {
-    int64_t group = done < GROUP ? done + 1 : GROUP;
-    return group < length - done ? group : length - done;
+    *g = (group){.most = count > GROUPS_ALL / GROUP_MOST ? GROUPS_ALL / count : GROUP_MOST};
+    g->ids = malloc((size_t)g->most * (size_t)count * sizeof *g->ids);
+    return g->ids != NULL;
+}
+
+static double now_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Draws the next group, g->size characters of each text and at most `left`; an exit status. */
+static int draw_group(job *j, group *g, int64_t left)
+{
+    const double soon = 0.025, late = 0.1;
+    crnn_error err = {0};
+    if (g->size == 0)
+        g->size = 1;
+    else if (g->took < soon)
+        g->size *= 2;
+    else if (g->took > late)
+        g->size = (g->size + 1) / 2;
+    g->size = g->size < g->most ? g->size : g->most;
+    g->size = g->size < left ? g->size : left;
+    double begun = now_seconds();
+    if (crnn_sampler_write(j->sampler, g->ids, g->size, &err) != CRNN_OK)
+        return cli_fail("sample", &err);
+    g->took = now_seconds() - begun;
+    return EXIT_DONE;
+}
+
+/* Text k of the group goes behind what there is of it, up to the stop text; whether it ended so. */
+static bool take_text(const job *j, const group *g, uint32_t *text, size_t *length, int32_t k, int32_t count)
+{
+    const uint32_t *codes = crnn_vocab_codes(j->vocab);
+    for (int64_t i = 0; i < g->size; i++) {
+        text[(*length)++] = codes[g->ids[i * count + k]];
+        if (j->stop_count && ends_with_stop(j, text, *length))
+            return true;
+    }
+    return false;
 }
 
 /* One text, as it is drawn. */
 static int write_one(job *j, int64_t length)
 {
-    crnn_error err = {0};
+    group g;
     uint32_t *text = malloc(((size_t)length + 1) * sizeof *text);
-    uint16_t ids[GROUP];
-    const uint32_t *codes = crnn_vocab_codes(j->vocab);
-    int status = text ? EXIT_DONE : cli_no_memory("sample");
+    int status = group_new(&g, 1) && text ? EXIT_DONE : cli_no_memory("sample");
+    size_t done = 0;
     if (status == EXIT_DONE)
         cli_put_text(stdout, j->prime, j->prime_count, j->raw);
     fflush(stdout);
-    for (int64_t done = 0; status == EXIT_DONE && done < length && !ferror(stdout);) {
-        int64_t end = done + next_group(done, length);
-        if (crnn_sampler_write(j->sampler, ids, end - done, &err) != CRNN_OK)
-            status = cli_fail("sample", &err);
-        for (int64_t first = done; status == EXIT_DONE && done < end;) {
-            text[done] = codes[ids[done - first]];
-            cli_put_text(stdout, &text[done], 1, j->raw);
-            if (ends_with_stop(j, text, (size_t)++done))
-                length = end = done;
-        }
+    for (bool ended = false; status == EXIT_DONE && !ended && done < (size_t)length && !ferror(stdout);) {
+        size_t first = done;
+        status = draw_group(j, &g, length - (int64_t)done);
+        if (status == EXIT_DONE)
+            ended = take_text(j, &g, text, &done, 0, 1);
+        cli_put_text(stdout, text + first, done - first, j->raw);
         fflush(stdout);
     }
+    free(g.ids);
     free(text);
     return status;
 }
@@ -234,28 +277,19 @@ static int write_one(job *j, int64_t length)
 /* Several at once: drawn together, printed one after another with a line between them. */
 static int write_many(job *j, int64_t length, int32_t count)
 {
-    crnn_error err = {0};
-    const uint32_t *codes = crnn_vocab_codes(j->vocab);
-    uint16_t *ids = malloc((size_t)count * GROUP * sizeof *ids);
+    group g;
     uint32_t *texts = calloc((size_t)count * (size_t)(length + 1), sizeof *texts);
     size_t *lengths = calloc((size_t)count, sizeof *lengths);
     bool *ended = calloc((size_t)count, sizeof *ended);
-    int status = ids && texts && lengths && ended ? EXIT_DONE : cli_no_memory("sample");
+    int status = group_new(&g, count) && texts && lengths && ended ? EXIT_DONE : cli_no_memory("sample");
     int32_t open = count;
-    for (int64_t done = 0; status == EXIT_DONE && done < length && open > 0;) {
-        int64_t group = next_group(done, length);
-        if (crnn_sampler_write(j->sampler, ids, group, &err) != CRNN_OK)
-            status = cli_fail("sample", &err);
-        for (int64_t i = 0; status == EXIT_DONE && i < group * count; i++) {
-            int64_t k = i % count;
-            uint32_t *text = texts + k * (length + 1);
-            if (ended[k])
-                continue;
-            text[lengths[k]++] = codes[ids[i]];
-            ended[k] = ends_with_stop(j, text, lengths[k]);
-            open -= ended[k];
-        }
-        done += group;
+    for (int64_t done = 0; status == EXIT_DONE && done < length && open > 0; done += g.size) {
+        status = draw_group(j, &g, length - done);
+        for (int32_t k = 0; status == EXIT_DONE && k < count; k++)
+            if (!ended[k]) {
+                ended[k] = take_text(j, &g, texts + k * (length + 1), &lengths[k], k, count);
+                open -= ended[k];
+            }
     }
     for (int32_t k = 0; status == EXIT_DONE && k < count; k++) {
         if (k)
@@ -263,7 +297,7 @@ static int write_many(job *j, int64_t length, int32_t count)
         cli_put_text(stdout, j->prime, j->prime_count, j->raw);
         cli_put_text(stdout, texts + (int64_t)k * (length + 1), lengths[k], j->raw);
     }
-    free(ids);
+    free(g.ids);
     free(texts);
     free(lengths);
     free(ended);

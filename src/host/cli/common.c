@@ -115,16 +115,30 @@ void cli_put_command(FILE *out, const char *words, const char *path)
     fputc('\n', out);
 }
 
+/* Bytes that show a code on a terminal, in room for 16. */
+static size_t shown(char bytes[16], uint32_t code)
+{
+    if (code == '\n' || code == '\t' || !crnn_is_control(code))
+        return (size_t)crnn_utf8_encode(bytes, code);
+    if (code < 32 || code == 127)
+        return (size_t)snprintf(bytes, 16, "^%c", (int)(code ^ 64));
+    return (size_t)snprintf(bytes, 16, "<U+%04X>", (unsigned)code);
+}
+
 void cli_put_text(FILE *out, const uint32_t *codes, size_t count, bool raw)
 {
+    char bytes[4096]; /* a call of stdio for each character takes longer than a GPU does to write it */
+    size_t used = 0;
     bool plain = raw || !cli_is_terminal(out);
     for (size_t i = 0; i < count; i++) {
-        char bytes[4];
-        if (plain || codes[i] == '\n' || codes[i] == '\t' || !crnn_is_control(codes[i]))
-            fwrite(bytes, 1, (size_t)crnn_utf8_encode(bytes, codes[i]), out);
-        else if (codes[i] < 32 || codes[i] == 127)
-            fprintf(out, "^%c", (int)(codes[i] ^ 64));
+        if (used > sizeof bytes - 16) {
+            fwrite(bytes, 1, used, out);
+            used = 0;
+        }
+        if (codes[i] >= 32 && codes[i] < 127)
+            bytes[used++] = (char)codes[i];
         else
-            fprintf(out, "<U+%04X>", (unsigned)codes[i]);
+            used += plain ? (size_t)crnn_utf8_encode(bytes + used, codes[i]) : shown(bytes + used, codes[i]);
     }
+    fwrite(bytes, 1, used, out);
 }

@@ -4,7 +4,9 @@
 #include <crnn/sample.h>
 #include <stdlib.h>
 
-enum { RING = 64 }; /* characters of each text that are drawn before the host reads them */
+/* Characters of each text that are drawn before the host reads them: op by op, and by a writer, there of all texts together no more than so
+ * many. A launch of a writer should be over within the second that a GPU with a display grants a kernel. */
+enum { RING = 64, WRITTEN_MOST = 4096, WRITTEN_ALL = 1 << 20 };
 
 struct crnn_sampler {
     crnn_model *model; /* T = 1, B = count */
@@ -15,8 +17,10 @@ struct crnn_sampler {
     uint16_t *ids; /* [count] on the host */
 
     /* On the device. */
+    crnn_writer *writer; /* NULL: op by op */
     float *p;            /* [count,V] */
-    uint16_t *written;   /* [RING,count] */
+    uint16_t *written;   /* [room,count] */
+    int32_t room;
     uint64_t *next_draw; /* [1] */
 };
 
@@ -35,6 +39,22 @@ static crnn_status check_options(const crnn_sample_options *o, crnn_error *err)
     return CRNN_OK;
 }
 
+static void make_memory(crnn_sampler *sampler, const float *weights)
+{
+    crnn_backend *be = sampler->model->be;
+    const crnn_model_sizes *s = &sampler->model->config.sizes;
+    const crnn_writer_shape shape = {s->V, s->E, s->H, s->L, sampler->count};
+    size_t n = (size_t)sampler->count;
+    if (be->ops->writer_new)
+        sampler->writer = be->ops->writer_new(be, &shape, weights);
+    sampler->room = RING;
+    if (sampler->writer)
+        sampler->room = n > WRITTEN_ALL / WRITTEN_MOST ? WRITTEN_ALL / sampler->count : WRITTEN_MOST;
+    sampler->p = be->ops->alloc(be, n * (size_t)s->V * sizeof *sampler->p);
+    sampler->written = be->ops->alloc(be, n * (size_t)sampler->room * sizeof *sampler->written);
+    sampler->next_draw = be->ops->alloc(be, sizeof *sampler->next_draw);
+}
+
 crnn_sampler *crnn_sampler_new(const crnn_model_sizes *sizes, const float *weights, int32_t count,
                                const crnn_sample_options *options, const crnn_device_config *device, crnn_error *err)
 {
@@ -51,11 +71,8 @@ crnn_sampler *crnn_sampler_new(const crnn_model_sizes *sizes, const float *weigh
     if (!sampler->model || crnn_model_set(sampler->model, CRNN_WEIGHTS, weights, err) != CRNN_OK)
         goto fail;
     crnn_backend *be = sampler->model->be;
-    size_t n = (size_t)count;
-    sampler->p = be->ops->alloc(be, n * (size_t)sizes->V * sizeof *sampler->p);
-    sampler->written = be->ops->alloc(be, n * RING * sizeof *sampler->written);
-    sampler->next_draw = be->ops->alloc(be, sizeof *sampler->next_draw);
-    sampler->ids = crnn_alloc(n, sizeof *sampler->ids, "characters", err);
+    make_memory(sampler, weights);
+    sampler->ids = crnn_alloc((size_t)count, sizeof *sampler->ids, "characters", err);
     if (be->ops->sync(be, err) != CRNN_OK || !sampler->ids)
         goto fail;
     return sampler;
@@ -70,6 +87,8 @@ void crnn_sampler_free(crnn_sampler *sampler)
         return;
     if (sampler->model) {
         crnn_backend *be = sampler->model->be;
+        if (sampler->writer)
+            be->ops->writer_free(sampler->writer);
         be->ops->free(be, sampler->p);
         be->ops->free(be, sampler->written);
         be->ops->free(be, sampler->next_draw);
@@ -127,16 +146,30 @@ static void write_one(crnn_model *model, void *user)
     crnn_model_forward(model, NULL);
 }
 
+/* Queues `some` draws of each text, no more than there is room for; returns where on the device they will be. */
+static const uint16_t *write_some(crnn_sampler *sampler, int64_t some)
+{
+    crnn_model *model = sampler->model;
+    crnn_backend *be = model->be;
+    if (sampler->writer) {
+        const crnn_writing writing = {sampler->written, model->x, model->state, model->logits, sampler->next_draw};
+        be->ops->write(sampler->writer, &writing, (int32_t)some, &sampler->options);
+        return sampler->written;
+    }
+    for (int64_t i = 0; i < some; i++)
+        crnn_model_record(model, CRNN_RECORD_WRITE, write_one, sampler);
+    return sampler->written + sampler->drawn % RING * sampler->count;
+}
+
 crnn_status crnn_sampler_write(crnn_sampler *sampler, uint16_t *ids, int64_t n, crnn_error *err)
 {
     crnn_backend *be = sampler->model->be;
     crnn_status status = need_prime(sampler, err);
     while (n > 0 && status == CRNN_OK) {
-        int64_t first = sampler->drawn % RING, some = n < RING - first ? n : RING - first,
+        int64_t room = sampler->writer ? sampler->room : RING - sampler->drawn % RING, some = n < room ? n : room,
                 values = some * sampler->count;
-        for (int64_t i = 0; i < some; i++)
-            crnn_model_record(sampler->model, CRNN_RECORD_WRITE, write_one, sampler);
-        be->ops->download(be, ids, sampler->written + first * sampler->count, (size_t)values * sizeof *ids);
+        const uint16_t *written = write_some(sampler, some);
+        be->ops->download(be, ids, written, (size_t)values * sizeof *ids);
         status = be->ops->sync(be, err);
         sampler->drawn += some;
         ids += values;

@@ -515,6 +515,9 @@ static const crnn_backend_ops cuda_ops = {
     .carry = cuda_carry,
     .probabilities = cuda_probabilities,
     .pick = cuda_pick,
+    .writer_new = crnn_cuda_writer_new,
+    .writer_free = crnn_cuda_writer_free,
+    .write = crnn_cuda_write,
     .peak_rate = crnn_cuda_peak_rate,
     .copy_rate = crnn_cuda_copy_rate,
     .mark = crnn_cuda_mark,
@@ -580,6 +583,8 @@ crnn_backend *crnn_cuda_open(const crnn_device_config *config, crnn_error *err)
     cuda->config = *config;
     cuda->config.kind = CRNN_DEVICE_CUDA;
     cuda->way = way->way;
+    cuda->writes =
+        !config->rnn_algo || strcmp(config->rnn_algo, "auto") == 0 || strcmp(config->rnn_algo, "persist") == 0;
     if (crnn_gpu_libraries_open(&cuda->lib, err) != CRNN_OK) {
         free(cuda);
         return NULL;

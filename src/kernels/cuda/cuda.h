@@ -33,6 +33,7 @@ typedef struct {
     crnn_backend base;
     crnn_device_config config; /* whose rnn_algo is the name of way, or "auto" before the choice */
     const crnn_gru_way *way;   /* to compute recurrent layers */
+    bool writes; /* texts by the kernel that stays for many characters: who names another way wants its ops */
     crnn_gpu_libraries lib;
     cudaStream_t stream;
     cublasLtHandle_t lt;
@@ -186,5 +187,10 @@ void crnn_cuda_gru_forward(crnn_gru *g, float *hs, float *h_last, const crnn_gru
 void crnn_cuda_gru_backward(crnn_gru *g, float *din, float *dw, const float *dhs, const float *hs,
                             const crnn_gru_input *in, const float *h_first, const float *w);
 double crnn_cuda_gru_flop(const crnn_gru *g, bool backward);
+
+/* writer.c */
+crnn_writer *crnn_cuda_writer_new(crnn_backend *be, const crnn_writer_shape *shape, const float *weights);
+void crnn_cuda_writer_free(crnn_writer *w);
+void crnn_cuda_write(crnn_writer *w, const crnn_writing *writing, int32_t n, const crnn_sample_options *options);
 
 #endif

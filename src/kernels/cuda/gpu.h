@@ -1,8 +1,9 @@
 /* gpu.h - one header for kernels: the CUDA compiler and the simulator of tests/cusim see the same source.
  *
  * Rules that keep it so: shared memory by SHARED and DYN_SHARED (a CPU has no __shared__ per block); launches by LAUNCH and its like;
- * inline PTX only in the wrappers below; a loop that waits for another thread polls with gpu::ld_acquire or ld_relaxed16 or calls __nanosleep, so that
- * the simulator can let the other one run; __launch_bounds__(threads, 1) on every kernel, as without the second number a register may spill.
+ * inline PTX only in the wrappers below; a loop that waits for another thread polls with gpu::ld_acquire, ld_relaxed16, ld_relaxed2 or calls
+ * __nanosleep, so that the simulator can let the other one run; __launch_bounds__(threads, 1) on every kernel, as without the second number a
+ * register may spill.
  */
 #ifndef CRNN_KERNELS_CUDA_GPU_H
 #define CRNN_KERNELS_CUDA_GPU_H
@@ -108,6 +109,14 @@ __device__ __forceinline__ int thread_again()
     return v;
 #endif
 }
+// v, asked for anew in the same way.
+template <class T> __device__ __forceinline__ T anew(T v) // int or unsigned
+{
+#ifndef CUSIM
+    asm volatile("" : "+r"(v));
+#endif
+    return v;
+}
 __device__ __forceinline__ unsigned ld_acquire(const unsigned *p)
 {
 #ifdef CUSIM
@@ -127,13 +136,21 @@ __device__ __forceinline__ void st_release(unsigned *p, unsigned v)
     asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 #endif
 }
-// No order with other accesses: the words themselves are what is told. ld_relaxed16: each of the four by itself.
+// No order with other accesses: the words themselves are what is told. ld_relaxed16 and ld_relaxed2: each of the words by itself, of 4 bytes or 8.
 __device__ __forceinline__ void st_relaxed(unsigned *p, unsigned v)
 {
 #ifdef CUSIM
     cusim::st_relaxed(p, v);
 #else
     asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+#endif
+}
+__device__ __forceinline__ void st_relaxed(uint64_t *p, uint64_t v)
+{
+#ifdef CUSIM
+    cusim::st_relaxed(p, v);
+#else
+    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
 #endif
 }
 __device__ __forceinline__ uint4 ld_relaxed16(const uint4 *p)
@@ -147,6 +164,15 @@ __device__ __forceinline__ uint4 ld_relaxed16(const uint4 *p)
                  : "l"(p)
                  : "memory");
     return v;
+#endif
+}
+__device__ __forceinline__ void ld_relaxed2(uint64_t v[2], const uint64_t *p) // p: 16-byte aligned
+{
+#ifdef CUSIM
+    v[0] = cusim::ld_relaxed(p);
+    v[1] = cusim::ld_relaxed(p + 1);
+#else
+    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0,%1}, [%2];" : "=l"(v[0]), "=l"(v[1]) : "l"(p) : "memory");
 #endif
 }
 __device__ __forceinline__ void red_release_add(unsigned *p, unsigned v)

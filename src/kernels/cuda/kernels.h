@@ -130,6 +130,8 @@ cudaError_t crnn_launch_probabilities(float *p /* [n,V] */, const float *z /* [n
 cudaError_t crnn_launch_pick(uint16_t *ids /* [n] */, uint16_t *written /* [ring,n] */, uint64_t *drawn /* [1] */,
                              const float *p /* [n,V] */, int64_t n, int32_t V, int32_t ring, uint64_t seed,
                              cudaStream_t stream);
+/* *drawn += n */
+cudaError_t crnn_launch_count_draws(uint64_t *drawn /* [1] */, int64_t n, cudaStream_t stream);
 
 #ifdef __cplusplus
 }

@@ -20,6 +20,8 @@ unsigned ld_acquire(const unsigned *p);
 void st_release(unsigned *p, unsigned v);
 uint4 ld_relaxed16(const uint4 *p);
 void st_relaxed(unsigned *p, unsigned v);
+uint64_t ld_relaxed(const uint64_t *p);
+void st_relaxed(uint64_t *p, uint64_t v);
 } // namespace cusim
 
 using std::isfinite; // global in CUDA

@@ -105,15 +105,29 @@ uint4 ld_relaxed16(const uint4 *p)
     }
     return {v[0], v[1], v[2], v[3]};
 }
+uint64_t ld_relaxed(const uint64_t *p)
+{
+    yield();
+    chk_access(p, 8, false, true, PC);
+    return *p;
+}
 // Now and then a store is long under way, so that what relies on its coming at once is found out.
-void st_relaxed(unsigned *p, unsigned v)
+template <class T> static void store_relaxed(T *p, T v, const void *pc)
 {
     for (int i = (rnd() & 127) == 0 ? 300 : 0; i > 0; i--)
         yield();
-    chk_access(p, 4, true, true, PC);
+    chk_access(p, sizeof *p, true, true, pc);
     *p = v;
     something_happened();
     if ((rnd() & 3) == 0)
         yield();
+}
+void st_relaxed(unsigned *p, unsigned v)
+{
+    store_relaxed(p, v, PC);
+}
+void st_relaxed(uint64_t *p, uint64_t v)
+{
+    store_relaxed(p, v, PC);
 }
 } // namespace cusim
