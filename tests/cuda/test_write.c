@@ -4,7 +4,6 @@
 #include "kernels/cuda/write.h"
 
 #include "host/base/rng.h"
-#include <cusim_control.h>
 #include <stdlib.h>
 
 enum { SMS = 20, SHARED = 232448, FIRST_DRAW = 5, PATIENT = 100000 /* polls, far more than any takes here */ };
