@@ -21,7 +21,7 @@ typedef struct {
     const uint32_t *word;
     const char *gave_up;
 } crnn_cuda_watched;
-enum { CRNN_MAX_WATCHED = 256 };
+enum { CRNN_MAX_WATCHED = 256, CRNN_STAGING_BYTES = 1 << 18 };
 
 /* A list of ops on its way to one graph: issued once as it is, so that libraries are warm, then captured, then replayed. */
 typedef struct {
@@ -78,20 +78,34 @@ bool crnn_cudnn_ok(crnn_cuda *cuda, cudnnStatus_t status);
 
 /* Waits for the stream, whatever has failed before. */
 void crnn_cuda_wait(crnn_cuda *cuda);
+crnn_status crnn_cuda_sync(crnn_backend *be, crnn_error *err);
+void crnn_cuda_close(crnn_backend *be);
+/* ops.c */
+extern const crnn_backend_ops crnn_cuda_ops;
 
-/* Device memory: zeroed, 256-byte aligned, counted. NULL latches. free takes NULL. */
+/* memory.c. Device memory: zeroed, 256-byte aligned, counted. NULL latches. free takes NULL. */
 void *crnn_cuda_alloc(crnn_backend *be, size_t bytes);
 void crnn_cuda_free(crnn_backend *be, void *device);
 /* rows * columns items, checked. */
 void *crnn_cuda_alloc_items(crnn_cuda *cuda, int64_t rows, int64_t columns, size_t item);
 /* Makes the workspace at least so large; not within a list. */
 void crnn_cuda_need_workspace(crnn_cuda *cuda, size_t bytes);
+void crnn_cuda_upload(crnn_backend *be, void *device, const void *host, size_t bytes);
+void crnn_cuda_download(crnn_backend *be, void *host, const void *device, size_t bytes);
+void crnn_cuda_copy(crnn_backend *be, void *to, const void *from, size_t bytes);
+void crnn_cuda_zero(crnn_backend *be, void *device, size_t bytes);
+int64_t crnn_cuda_memory(crnn_backend *be);
 /* From now on, until the memory that word lies in is freed, sync reads it: other than 0 is a fault, told by the sentence gave_up. */
 void crnn_cuda_watch(crnn_cuda *cuda, const uint32_t *word, const char *gave_up);
+/* Those in memory that is about to be freed; the others keep their order. */
+void crnn_cuda_forget_watched(crnn_cuda *cuda, const void *device, size_t bytes);
 /* [bytes] at device were written: what layers prepared from weights there is stale. */
 void crnn_cuda_touched(crnn_cuda *cuda, const void *device, size_t bytes);
 /* The same for one layer. */
 void crnn_cuda_stale(crnn_gru *g, const void *device, size_t bytes);
+/* lists.c */
+bool crnn_cuda_record(crnn_backend *be, crnn_record list);
+bool crnn_cuda_record_end(crnn_backend *be, crnn_record list);
 /* Forgets every recorded list: they hold addresses, and what layers had prepared. */
 void crnn_cuda_forget_lists(crnn_cuda *cuda);
 
