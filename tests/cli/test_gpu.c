@@ -193,8 +193,9 @@ static void evaluation_and_bench_run_there_too(void **state)
 static void every_way_and_precision_trains(void **state)
 {
     (void)state;
-    static const char *const algos[] = {"cudnn", "loop", "persist"}, *const precisions[] = {"fp32", "tf32", "bf16"};
-    for (int a = 0; a < 3; a++)
+    static const char *const algos[] = {"cudnn", "loop", "persist", "persist-cluster"};
+    static const char *const precisions[] = {"fp32", "tf32", "bf16"};
+    for (int a = 0; a < 4; a++)
         for (int p = 0; p < 3; p++) {
             program_do(&run, dir, "train", "a.txt", "--units", "8", "--embedding", "8", "--batch", "8", "--length", "4",
                        "--max-steps", "3", "--device", "cuda", "--precision", precisions[p], "--rnn-algo", algos[a],
@@ -203,6 +204,11 @@ static void every_way_and_precision_trains(void **state)
         }
     program_do(&run, dir, "train", "a.txt", "--device", "cuda", "--rnn-algo", "magic");
     assert_refused(run, 2, "persist");
+    setenv("CUSIM_COMPUTE", "8", 1);
+    program_do(&run, dir, "train", "a.txt", "--units", "8", "--embedding", "8", "--batch", "8", "--length", "4",
+               "--max-steps", "3", "--device", "cuda", "--rnn-algo", "persist-cluster");
+    unsetenv("CUSIM_COMPUTE");
+    assert_refused(run, 2, "forms no clusters of blocks");
 }
 
 /* --- which way computes the recurrent layers -------------------------------------------------------------------------- */
@@ -337,7 +343,8 @@ static void the_bench_prints_what_was_tried(void **state)
 {
     (void)state;
     static const char *const ways[] = {
-        "cudnn", "cudnn-persist-static", "cudnn-persist-dynamic", "cudnn-persist-small", "loop", "persist"};
+        "cudnn",   "cudnn-persist-static", "cudnn-persist-dynamic", "cudnn-persist-small", "loop",
+        "persist", "persist-cluster"};
     prefer("persist");
     for (int again = 0; again < 2; again++) {
         const char *more = again ? "--measure-again" : "--device=cuda";
@@ -354,7 +361,7 @@ static void the_bench_prints_what_was_tried(void **state)
     assert_done(run);
     json_t *json = json_of(run), *rnn = json_object_get(json, "rnn");
     assert_string_equal(json_string_value(json_object_get(rnn, "reason")), "remembered");
-    assert_int_equal(json_array_size(json_object_get(rnn, "candidates")), 6);
+    assert_int_equal(json_array_size(json_object_get(rnn, "candidates")), sizeof ways / sizeof *ways);
     json_decref(json);
     program_do(&run, dir, "bench", SHAPE, "--vocab", "20", "--steps", "2", "--sample-length", "0", "--device", "cuda",
                "--rnn-algo", "loop");

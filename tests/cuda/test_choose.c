@@ -445,11 +445,12 @@ static void where_none_of_ours_serves_it_is_said(void **state)
 {
     (void)state;
     choose_with("auto", false, true);
-    assert_int_equal(scratch_shell(folder,
-                                   "awk '/\"name\":/ { ours = /\"(loop|persist)\"/ } ours && /\"why\":/ "
-                                   "{ sub(/\"\"/, \"\\\"it does not fit\\\"\") } { print }' '%s' >new && mv new '%s'",
-                                   kept_file(), kept_file()),
-                     0);
+    assert_int_equal(
+        scratch_shell(folder,
+                      "awk '/\"name\":/ { ours = /\"(loop|persist|persist-cluster)\"/ } ours && /\"why\":/ "
+                      "{ sub(/\"\"/, \"\\\"it does not fit\\\"\") } { print }' '%s' >new && mv new '%s'",
+                      kept_file(), kept_file()),
+        0);
     crnn_rnn_choice choice = choose_with("auto", false, true);
     assert_int_equal(choice.reason, CRNN_RNN_REMEMBERED);
     expect_words(choice.note, "none of our own ways");

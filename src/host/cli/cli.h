@@ -52,7 +52,8 @@ void cli_put_command(FILE *out, const char *words, const char *path);
         "rnn-algo", OPT_TEXT, "auto", "NAME", 0, 0,                                                                    \
             "how a recurrent layer is computed: auto; on a GPU also cudnn, its\n" CLI_HELP_MORE                        \
             "cudnn-persist-static, cudnn-persist-dynamic, cudnn-persist-small;\n" CLI_HELP_MORE                        \
-            "loop (our own, step by step), persist (our persistent kernels)",                                          \
+            "loop (our own, step by step), persist (our persistent kernels),\n" CLI_HELP_MORE                          \
+            "persist-cluster (the same in clusters of blocks, where a GPU has them)",                                  \
             NULL                                                                                                       \
     }
 #define CLI_ENCODING_ROW                                                                                               \

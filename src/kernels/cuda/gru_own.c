@@ -100,12 +100,21 @@ static void plan_layer(layer *l)
         return;
     int64_t gate_bytes = cuda->gate_bytes ? cuda->gate_bytes : (int64_t)(p.totalGlobalMem / 8);
     l->span = span_of(s, l->folded, (double)gate_bytes);
-    for (int i = 0; i < crnn_gru_own_passes(l) && !cuda->failure.status; i++)
+    const bool clustered = l->base.way == &crnn_gru_persist_cluster;
+    const crnn_persist_wish wish = {.cluster = clustered ? 4 : 0};
+    bool some = false;
+    for (int i = 0; i < crnn_gru_own_passes(l) && !cuda->failure.status; i++) {
         if (!crnn_persist_plan_for(&l->plan[i], i ? CRNN_PERSIST_BACKWARD : CRNN_PERSIST_FORWARD,
-                                   crnn_persist_precision_of(cuda->config.precision), s->B, s->H, &gpu, NULL))
+                                   crnn_persist_precision_of(cuda->config.precision), s->B, s->H, &gpu, &wish))
             crnn_cuda_failed(cuda, CRNN_ERR_ARGUMENT,
                              "so many units do not fit into this GPU's registers and shared memory; use --rnn-algo "
                              "cudnn or loop");
+        some = some || l->plan[i].cluster > 1;
+    }
+    if (clustered && !some && !cuda->failure.status)
+        crnn_cuda_failed(cuda, CRNN_ERR_ARGUMENT,
+                         "this GPU forms no clusters of blocks that hold this layer (they came with compute capability "
+                         "9.0); use --rnn-algo persist");
 }
 
 static crnn_gru *make(crnn_cuda *cuda, const crnn_gru_shape *shape, const crnn_gru_way *way)
@@ -117,7 +126,7 @@ static crnn_gru *make(crnn_cuda *cuda, const crnn_gru_shape *shape, const crnn_g
     }
     l->base = (crnn_gru){.way = way, .cuda = cuda, .s = *shape};
     l->folded = folds(shape);
-    l->persistent = way == &crnn_gru_persist;
+    l->persistent = way != &crnn_gru_loop;
     l->bf16 = !l->persistent && cuda->config.precision == CRNN_BF16;
     l->format = l->persistent ? persist_format[cuda->config.precision] : l->bf16 ? CRNN_FORMAT_BF16 : CRNN_FORMAT_FLOAT;
     l->doublings = l->format == CRNN_FORMAT_FP16 || l->format == CRNN_FORMAT_SPLIT ? CRNN_PERSIST_DOUBLINGS : 0;
@@ -138,6 +147,11 @@ static crnn_gru *loop_make(crnn_cuda *cuda, const crnn_gru_shape *shape)
 static crnn_gru *persist_make(crnn_cuda *cuda, const crnn_gru_shape *shape)
 {
     return make(cuda, shape, &crnn_gru_persist);
+}
+
+static crnn_gru *persist_cluster_make(crnn_cuda *cuda, const crnn_gru_shape *shape)
+{
+    return make(cuda, shape, &crnn_gru_persist_cluster);
 }
 
 /* --- canonical weights in and out ------------------------------------------------------------------------------------ */
@@ -271,3 +285,4 @@ static double layer_flop(const crnn_gru *g, bool backward)
     }
 const crnn_gru_way crnn_gru_loop = WAY(loop_make, NULL);
 const crnn_gru_way crnn_gru_persist = WAY(persist_make, persist_copies);
+const crnn_gru_way crnn_gru_persist_cluster = WAY(persist_cluster_make, persist_copies);
