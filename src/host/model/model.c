@@ -27,14 +27,20 @@ static int32_t queued_steps(int32_t B)
     return fit < 1 ? 1 : fit < CRNN_QUEUED_STEPS ? fit : CRNN_QUEUED_STEPS;
 }
 
-/* Bytes a model will take, as a double so that no product overflows: arenas, activations and the layers' own gates. */
-static double bytes_needed(const crnn_model_config *c, double B)
+/* Bytes a model will take, as a double so that no product overflows: arenas, activations and the layers' own gates. On a GPU a layer of our own
+ * keeps no more gates than an eighth of its memory holds. */
+static double bytes_needed(const crnn_model *model, double B)
 {
+    const crnn_model_config *c = &model->config;
     double V = c->sizes.V, E = c->sizes.E, H = c->sizes.H, L = c->sizes.L, T = c->T;
     double parameters = V * E + 3 * H * (E + H + 2) + (L - 1) * 3 * H * (2 * H + 2) + H * V + V;
     double activations = T * B * (V + H * L) + 3 * L * B * H;
+    double gates = 4 * T * B * H, most = (double)model->device.memory_total / 8 / sizeof(float);
+    if (model->device.kind == CRNN_DEVICE_CUDA && gates > most)
+        gates = most;
     if (c->training)
-        activations += queued_steps(c->B) * (2 * B + 20) + T * B * H * (2 + 5 * L + (c->sizes.dropout > 0 ? L - 1 : 0));
+        activations +=
+            queued_steps(c->B) * (2 * B + 20) + L * gates + T * B * H * (2 + L + (c->sizes.dropout > 0 ? L - 1 : 0));
     return 4 * (parameters * (c->training ? 6 : 3) + activations);
 }
 
@@ -42,13 +48,13 @@ static crnn_status check_memory(const crnn_model *model, crnn_error *err)
 {
     const crnn_model_config *c = &model->config;
     const double mib = 1048576;
-    double need = bytes_needed(c, c->B), available = (double)model->device.memory_free;
+    double need = bytes_needed(model, c->B), available = (double)model->device.memory_free;
     if (available <= 0 || need <= available)
         return CRNN_OK;
     int32_t low = 0, high = c->B; /* the largest batch that fits lies in [low, high) */
     while (high - low > 1) {
         int32_t middle = low + (high - low) / 2;
-        if (bytes_needed(c, middle) <= available)
+        if (bytes_needed(model, middle) <= available)
             low = middle;
         else
             high = middle;
