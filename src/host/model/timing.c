@@ -31,7 +31,7 @@ void crnn_model_book(crnn_model *model, crnn_op_row row, double flop, double flo
         crnn_model_end_booking(model);
         crnn_model_begin_booking(model);
     }
-    model->marked[model->marks++] = row;
+    model->marked[model->marks++] = (uint8_t)row;
     model->be->ops->mark(model->be, model->marks);
     model->ops[row].flop += flop;
     model->ops[row].bytes += floats * sizeof(float);
