@@ -5,9 +5,10 @@
  *
  * For each way of sharing out blocks, microseconds a round: "flags" is release, poll and acquire alone; "forward" adds what a chunk's h is
  * in 16 bits at H 1024, written in parts and read whole by every block; "backward" is three times as much; "grid" is grid.sync() in their
- * place. In "words" there are no flags, as each word tells whether it has come; "+" is three times as much. With clusters of 2 or 4 blocks each block reads its share alone and hands it to the others of its cluster: "multi" by multicast,
- * "dsmem" by writing to their shared memory; "+" is three times as much; "-" is what the GPU cannot do. Every round's numbers are checked.
- * A design is worth its while where "forward" stays below 0.8. What the compiler says of multicast is advice for later GPUs.
+ * place. In "words" there are no flags, as each word tells whether it has come. With clusters of 2 or 4 blocks each block reads its share
+ * alone and hands it to the others of its cluster: "multi" by multicast, "dsmem" by writing to their shared memory. "+" is three times as
+ * much, "-" what the GPU cannot do. Every round's numbers are checked. A design is worth its while where "forward" stays below 0.8. What
+ * the compiler says of multicast is advice for later GPUs.
  */
 #include "kernels/cuda/gru_persist.cuh"
 #include "kernels/cuda/gru_persist_words.cuh"

@@ -103,15 +103,10 @@ else()
   message(STATUS "CUDA backend: none (CRNN_CUDA=${CRNN_CUDA})")
 endif()
 
-# Adds the backend to libcrnn.
-function(crnn_add_cuda target)
-  file(GLOB host CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.c)
-  file(GLOB kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.cu)
-  target_sources(${target} PRIVATE ${host} ${kernels})
+# How a target's .cu files are compiled.
+function(crnn_compile_cuda target)
   set_target_properties(${target} PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_RUNTIME_LIBRARY Static
     CUDA_ARCHITECTURES "${CRNN_CUDA_CHOSEN}" POSITION_INDEPENDENT_CODE ON)
-  target_compile_definitions(${target} PRIVATE CRNN_HAVE_CUDA=1 CRNN_CUDA_LIBRARY_DIRS="${CRNN_CUDA_LIBRARY_DIRS}")
-  target_include_directories(${target} SYSTEM PRIVATE ${CRNN_CUDNN_INCLUDE} ${CUDAToolkit_INCLUDE_DIRS})
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>)
   if(CRNN_WERROR)
     # A register that spills is an error too.
@@ -121,5 +116,15 @@ function(crnn_add_cuda target)
   # That a multicast might be slow on GPUs to come is no warning about this code.
   target_compile_options(${target} PRIVATE
     $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-suppress-async-bulk-multicast-advisory-warning>)
+endfunction()
+
+# Adds the backend to libcrnn.
+function(crnn_add_cuda target)
+  file(GLOB host CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.c)
+  file(GLOB kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.cu)
+  target_sources(${target} PRIVATE ${host} ${kernels})
+  crnn_compile_cuda(${target})
+  target_compile_definitions(${target} PRIVATE CRNN_HAVE_CUDA=1 CRNN_CUDA_LIBRARY_DIRS="${CRNN_CUDA_LIBRARY_DIRS}")
+  target_include_directories(${target} SYSTEM PRIVATE ${CRNN_CUDNN_INCLUDE} ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(${target} PRIVATE CUDA::cudart_static ${CMAKE_DL_LIBS})
 endfunction()

@@ -36,7 +36,7 @@ if ! "$root/crnn-gpu" --version >/dev/null 2>&1; then
     cmake -S . -B build-gpu -DCRNN_CUDA=ON -DCRNN_CUDA_ARCHITECTURES=native -DCRNN_SIM=OFF >"$out/logs/build.txt" 2>&1 &&
         cmake --build build-gpu -j "$(nproc)" >>"$out/logs/build.txt" 2>&1 || { tail -20 "$out/logs/build.txt" >&2 && exit 1; }
     mkdir -p build-gpu/bundle
-    cp build-gpu/crnn-gpu build-gpu/tests/test-* build-gpu/bundle/
+    cp build-gpu/crnn-gpu build-gpu/tests/test-* build-gpu/tests/bench-exchange build-gpu/bundle/
     bin=$root/build-gpu/bundle
 fi
 golden=$root/golden
@@ -70,7 +70,7 @@ check() {
 }
 
 part tests 200
-for algo in cudnn loop persist; do
+for algo in cudnn loop persist persist-cluster; do
     (
         export CRNN_TEST_RNN_ALGO=$algo
         for test in kernels-ops golden-vectors golden-trajectory model-model model-sampler; do
@@ -102,9 +102,30 @@ for algo in cudnn loop persist; do
 done
 wait
 
+part times 340
+check exchange 30 "$bin/bench-exchange" 3000
+for precision in fp32 tf32 bf16; do
+    for algo in auto cudnn loop persist persist-cluster; do
+        check "bench-$precision-$algo" 40 "$CRNN_PROGRAM" bench --json --device cuda --precision $precision --rnn-algo $algo --texts 64
+    done
+done
+
+part "beside other programs" 440
+python3 -c 'import numpy' 2>/dev/null &&
+    check compare 240 python3 "$root/benchmarks/compare.py" --program "$CRNN_PROGRAM" --device cuda --rounds 1 --steps 50 \
+        --out "$out/compare.json"
+
+part "which way computes the recurrent layers" 490
+for shape in 1024,64 2048,64 2048,256 4096,64 4096,256; do
+    for precision in fp32 tf32 bf16; do
+        check "ways-$precision-H${shape%,*}-B${shape#*,}" 40 "$CRNN_PROGRAM" bench --json --device cuda --precision $precision \
+            --units "${shape%,*}" --batch "${shape#*,}" --measure-again --steps 2 --sample-length 0
+    done
+done
+
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null || true)
 if [ -n "$sanitizer" ]; then
-    part "NVIDIA's checkers" 370
+    part "NVIDIA's checkers" 540
     for tool in memcheck racecheck initcheck synccheck; do
         for algo in loop persist; do
             (CRNN_TEST_RNN_ALGO=$algo CRNN_GOLDEN_DIR=$golden check "$tool-golden-$algo" 100 "$sanitizer" --tool $tool \
@@ -115,25 +136,5 @@ if [ -n "$sanitizer" ]; then
 else
     say "no compute-sanitizer here"
 fi
-
-part times 530
-for precision in fp32 tf32 bf16; do
-    for algo in cudnn loop persist; do
-        check "bench-$precision-$algo" 40 "$CRNN_PROGRAM" bench --json --device cuda --precision $precision --rnn-algo $algo
-    done
-done
-
-part "which way computes the recurrent layers" 470
-for shape in 1024,64 2048,64 2048,256 4096,64 4096,256; do
-    for precision in fp32 tf32 bf16; do
-        check "ways-$precision-H${shape%,*}-B${shape#*,}" 40 "$CRNN_PROGRAM" bench --json --device cuda --precision $precision \
-            --units "${shape%,*}" --batch "${shape#*,}" --measure-again --steps 2 --sample-length 0
-    done
-done
-
-part "beside other programs" 535
-python3 -c 'import numpy' 2>/dev/null &&
-    check compare 240 python3 "$root/benchmarks/compare.py" --program "$CRNN_PROGRAM" --device cuda --rounds 1 --steps 50 \
-        --out "$out/compare.json"
 
 python3 "$root/tests/gpu/report.py" "$out" "$root"

@@ -40,6 +40,15 @@ def load(path):
         return None
 
 
+def text(path):
+    """What a log says; nothing where there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
 def benches(folder, names):
     for name in names:
         report = load(os.path.join(folder, "logs", name + ".txt")) if name.startswith(("bench-", "ways-")) else None
@@ -62,7 +71,7 @@ def table(proof):
             lines += [f"    {c['name']:22} " + (f"no: {c['why_not']}" if c["why_not"] else
                       f"forward {c['forward_seconds'] * 1e3:8.3f} ms, backward {c['backward_seconds'] * 1e3:8.3f}, differs by {c['difference']:.1e}")
                       for c in candidates]
-    lines.append("")
+    lines += ["", proof["exchange"]]
     for name, ratio in (proof.get("compare") or {}).get("ratios", {}).items():
         figures = ", ".join(f"{kind} {value:.2f}x" for kind, value in ratio.items())
         lines.append(f"against {name}: {figures}")
@@ -80,6 +89,7 @@ def main():
         "devices": open(os.path.join(folder, "devices.txt"), encoding="utf-8").read().splitlines(),
         "checks": results,
         "benches": dict(benches(folder, [c["name"] for c in results])),
+        "exchange": text(os.path.join(folder, "logs", "exchange.txt")),
     }
     compared = os.path.join(folder, "compare.json")
     if os.path.exists(compared):
