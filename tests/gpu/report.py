@@ -40,7 +40,7 @@ def load(path):
         return None
 
 
-def text(path):
+def whole(path):
     """What a log says; nothing where there is none."""
     try:
         with open(path, encoding="utf-8") as file:
@@ -89,7 +89,7 @@ def main():
         "devices": open(os.path.join(folder, "devices.txt"), encoding="utf-8").read().splitlines(),
         "checks": results,
         "benches": dict(benches(folder, [c["name"] for c in results])),
-        "exchange": text(os.path.join(folder, "logs", "exchange.txt")),
+        "exchange": whole(os.path.join(folder, "logs", "exchange.txt")),
     }
     compared = os.path.join(folder, "compare.json")
     if os.path.exists(compared):
