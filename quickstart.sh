@@ -114,7 +114,7 @@ run_tests() {
     step "2/3 Build"
     build all -DCRNN_TESTS=ON
     step "3/3 Tests"
-    ctest --test-dir build --output-on-failure
+    ctest --test-dir build --output-on-failure -j "$(nproc)"
 }
 
 train_and_write() { # [FILE...]
