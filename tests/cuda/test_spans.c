@@ -85,6 +85,9 @@ static result run(const char *algo, crnn_precision precision, const crnn_gru_sha
     r.din = down(be, din, r.inputs);
     if (be->ops->sync(be, &err))
         fail_msg("%s: %s", algo, err.text);
+    const void *all[] = {in.tokens, in.embeddings, in.x, h_first, w, dhs, hs, dw, din, last};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        be->ops->free(be, (void *)(uintptr_t)all[i]);
     be->ops->gru_free(g);
     be->ops->close(be);
     assert_int_equal(cusim_errors(), 0);
