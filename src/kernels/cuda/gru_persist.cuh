@@ -42,13 +42,17 @@ template <class F> struct Scaled : F {
 using Fp16 = Scaled<format::Fp16>;
 using Split = Scaled<format::Split>;
 
+// How blocks hand on what the others multiply: as above; a share of it to whole clusters (gru_persist_cluster.cuh); or without flags
+// (gru_persist_words.cuh).
+enum class By { FLAGS, CLUSTER, WORDS };
+
 // ---- how a block's product is laid out. TILES: 16-row tiles of a warp; ACROSS: warps side by side over tiles, the others share K;
 // K_STEPS: steps of K that one tile of 16 units publishes; RESIDENT: steps with weights in registers; a piece is PIECE steps, and
-// DEPTH of them are on their way at a time. CLUSTERED: gru_persist_cluster.cuh brings whole slots instead.
-template <class F, int TILES_, int ACROSS_, int K_STEPS_, int RESIDENT_, bool CLUSTERED_> struct Layout {
+// DEPTH of them are on their way at a time.
+template <class F, int TILES_, int ACROSS_, int K_STEPS_, int RESIDENT_, By BY_ = By::FLAGS> struct Layout {
     using Format = F;
     static constexpr int TILES = TILES_, ACROSS = ACROSS_, K_STEPS = K_STEPS_, RESIDENT = RESIDENT_;
-    static constexpr bool CLUSTERED = CLUSTERED_;
+    static constexpr By BY = BY_;
     static constexpr int PARTS = F::PARTS, K_WARPS = WARPS / ACROSS;
     static constexpr int PIECE = PARTS == 2 ? 1 : 4, AHEAD = PARTS == 2 ? 6 : 3;
     static constexpr int DEPTH = RESIDENT / PIECE < AHEAD ? RESIDENT / PIECE : AHEAD;

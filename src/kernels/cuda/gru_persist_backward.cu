@@ -6,13 +6,12 @@ namespace
 using namespace persist;
 
 // A warp multiplies all tiles of the slice by an eighth of K, which goes over the gates of all units.
-template <class F, int TILES, int RESIDENT, bool CLUSTERED>
-using BackwardLayout = Layout<F, TILES, 1, 3, RESIDENT, CLUSTERED>;
+template <class F, int TILES, int RESIDENT, By BY> using BackwardLayout = Layout<F, TILES, 1, 3, RESIDENT, BY>;
 
 // Shared memory of a block, in this order, and behind it the weights that have no room in registers.
 template <class L, int UNITS> struct Shared {
     static constexpr int OWNERS = UNITS / 2 * ROWS, INPUTS = 6;
-    Landing<L, L::CLUSTERED> landing;
+    Landing<L, L::BY> landing;
     float partial[L::K_WARPS * ROWS * (UNITS + 4)];
     float2 input[2][INPUTS][OWNERS]; // n_h, z, r, n, dhs, h_prev of the next two chunks
     unsigned stop, pad[3];
@@ -28,8 +27,8 @@ struct Pass {
 };
 
 // A block's pass. Members are few, as registers hold the weights: places are computed anew from the thread's number.
-template <class F, int TILES, int RESIDENT, bool CLUSTERED> struct Block {
-    using L = BackwardLayout<F, TILES, RESIDENT, CLUSTERED>;
+template <class F, int TILES, int RESIDENT, By BY> struct Block {
+    using L = BackwardLayout<F, TILES, RESIDENT, BY>;
     static constexpr int UNITS = 16 * TILES, OWNERS = UNITS / 2 * ROWS;
     using S = Shared<L, UNITS>;
     const Pass &p;
@@ -219,10 +218,10 @@ template <class F, int TILES, int RESIDENT, bool CLUSTERED> struct Block {
     }
 };
 
-template <class F, int TILES, int RESIDENT, bool CLUSTERED>
+template <class F, int TILES, int RESIDENT, By BY>
 __device__ __forceinline__ void whole_pass(const Pass &p, unsigned char *raw)
 {
-    using Block = Block<F, TILES, RESIDENT, CLUSTERED>;
+    using Block = Block<F, TILES, RESIDENT, BY>;
     using L = typename Block::L;
     const Block block{p, *reinterpret_cast<typename Block::S *>(raw)};
     const Places at = places_of(p.plan);
@@ -233,61 +232,58 @@ __device__ __forceinline__ void whole_pass(const Pass &p, unsigned char *raw)
                     p.plan.steps, threadIdx.x);
     const unsigned base = block.exchange().flags[blockIdx.x];
     block.begin();
-    if constexpr (CLUSTERED)
+    if constexpr (BY == By::CLUSTER)
         block.multicast().begin(&block.sh.landing.arrived[0][0][0]);
     __syncthreads();
     int parity = 0;
     for (int t = p.a.T - 1; t >= 0; t--)
         for (int chunk = 0; chunk < p.plan.chunks; chunk++) {
-            if constexpr (CLUSTERED)
+            if constexpr (BY == By::CLUSTER)
                 block.cluster_product(w, base, t, chunk, parity);
             else
                 block.product(w, base, t, chunk, parity);
-            if (!CLUSTERED && block.sh.stop)
+            if (BY != By::CLUSTER && block.sh.stop)
                 return;
             block.gates(base, t, chunk, parity);
             parity ^= 1;
         }
-    if constexpr (CLUSTERED)
+    if constexpr (BY == By::CLUSTER)
         block.multicast().end();
 }
-template <class F, int TILES, int RESIDENT, bool CLUSTERED>
+template <class F, int TILES, int RESIDENT, By BY>
 __global__ void __launch_bounds__(THREADS, 1) gru_persist_backward(const __grid_constant__ Pass p)
 {
-    if constexpr (!CLUSTERED || !GPU_BEFORE_HOPPER) {
+    if constexpr (BY != By::CLUSTER || !GPU_BEFORE_HOPPER) {
         DYN_SHARED(unsigned char, raw);
-        whole_pass<F, TILES, RESIDENT, CLUSTERED>(p, raw);
+        whole_pass<F, TILES, RESIDENT, BY>(p, raw);
     }
 }
 
-template <class F, int TILES, int RESIDENT, bool CLUSTERED> constexpr Kernel<Pass> kernel()
+template <class F, int TILES, int RESIDENT, By BY> constexpr Kernel<Pass> kernel()
 {
-    using L = BackwardLayout<F, TILES, RESIDENT, CLUSTERED>;
-    return {launch_kernel<Pass, gru_persist_backward<F, TILES, RESIDENT, CLUSTERED>>,
-            need_of<L, Shared<L, 16 * TILES>>()};
+    using L = BackwardLayout<F, TILES, RESIDENT, BY>;
+    return {launch_kernel<Pass, gru_persist_backward<F, TILES, RESIDENT, BY>>, need_of<L, Shared<L, 16 * TILES>>()};
 }
-template <class F, bool CLUSTERED> Kernel<Pass> whole_precision(const crnn_persist_plan &p)
+template <class F, By BY> Kernel<Pass> whole_precision(const crnn_persist_plan &p)
 {
     if (p.tiles == 2)
-        return p.resident == 12   ? kernel<F, 2, 12, CLUSTERED>()
-               : p.resident == 24 ? kernel<F, 2, 24, CLUSTERED>()
-                                  : Kernel<Pass>{};
-    return p.resident == 12   ? kernel<F, 1, 12, CLUSTERED>()
-           : p.resident == 24 ? kernel<F, 1, 24, CLUSTERED>()
-           : p.resident == 48 ? kernel<F, 1, 48, CLUSTERED>()
+        return p.resident == 12 ? kernel<F, 2, 12, BY>() : p.resident == 24 ? kernel<F, 2, 24, BY>() : Kernel<Pass>{};
+    return p.resident == 12   ? kernel<F, 1, 12, BY>()
+           : p.resident == 24 ? kernel<F, 1, 24, BY>()
+           : p.resident == 48 ? kernel<F, 1, 48, BY>()
                               : Kernel<Pass>{};
 }
-template <bool CLUSTERED> Kernel<Pass> kernel_for(const crnn_persist_plan &p)
+template <By BY> Kernel<Pass> kernel_for(const crnn_persist_plan &p)
 {
     if (p.precision == CRNN_PERSIST_SPLIT)
-        return p.tiles == 1 && p.resident == 12   ? kernel<Split, 1, 12, CLUSTERED>()
-               : p.tiles == 1 && p.resident == 24 ? kernel<Split, 1, 24, CLUSTERED>()
+        return p.tiles == 1 && p.resident == 12   ? kernel<Split, 1, 12, BY>()
+               : p.tiles == 1 && p.resident == 24 ? kernel<Split, 1, 24, BY>()
                                                   : Kernel<Pass>{};
-    return p.precision == CRNN_PERSIST_FP16 ? whole_precision<Fp16, CLUSTERED>(p) : whole_precision<Bf16, CLUSTERED>(p);
+    return p.precision == CRNN_PERSIST_FP16 ? whole_precision<Fp16, BY>(p) : whole_precision<Bf16, BY>(p);
 }
 Kernel<Pass> kernel_of(const crnn_persist_plan &p)
 {
-    return p.cluster > 1 ? kernel_for<true>(p) : kernel_for<false>(p);
+    return p.cluster > 1 ? kernel_for<By::CLUSTER>(p) : kernel_for<By::FLAGS>(p);
 }
 } // namespace
 

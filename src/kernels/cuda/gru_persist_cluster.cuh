@@ -21,10 +21,10 @@ namespace persist
 constexpr int QUARTERS = 4;
 
 // Where in a block's structure what was exchanged comes to lie: pieces, or the barriers of the slots that lie behind the structure.
-template <class L, bool CLUSTERED> struct Landing {
+template <class L, By BY> struct Landing {
     uint4 pieces[L::STAGE_BYTES / 16];
 };
-template <class L> struct Landing<L, true> {
+template <class L> struct Landing<L, By::CLUSTER> {
     uint64_t arrived[2][L::K_WARPS][QUARTERS];
 };
 

@@ -6,8 +6,7 @@ namespace
 using namespace persist;
 
 // A warp multiplies one tile of 16 units, all three gates, by its share of K.
-template <class F, int TILES, int RESIDENT, bool CLUSTERED>
-using ForwardLayout = Layout<F, 3, TILES, 1, RESIDENT, CLUSTERED>;
+template <class F, int TILES, int RESIDENT, By BY> using ForwardLayout = Layout<F, 3, TILES, 1, RESIDENT, BY>;
 
 __device__ __forceinline__ float sigmoid(float x)
 {
@@ -17,7 +16,7 @@ __device__ __forceinline__ float sigmoid(float x)
 // Shared memory of a block, in this order, and behind it the weights that have no room in registers.
 template <class L, int UNITS> struct Shared {
     static constexpr int OWNERS = UNITS / 2 * ROWS;
-    Landing<L, L::CLUSTERED> landing;
+    Landing<L, L::BY> landing;
     float partial[L::K_WARPS * 3 * ROWS * (UNITS + 4)];
     float2 input[2][3][OWNERS]; // what the next two chunks' gates need
     float b1[3][UNITS];
@@ -34,8 +33,8 @@ struct Pass {
 };
 
 // A block's pass. Members are few, as registers hold the weights: places are computed anew from the thread's number.
-template <class F, int TILES, int RESIDENT, bool CLUSTERED> struct Block {
-    using L = ForwardLayout<F, TILES, RESIDENT, CLUSTERED>;
+template <class F, int TILES, int RESIDENT, By BY> struct Block {
+    using L = ForwardLayout<F, TILES, RESIDENT, BY>;
     static constexpr int UNITS = 16 * TILES, OWNERS = UNITS / 2 * ROWS;
     using S = Shared<L, UNITS>;
     const Pass &p;
@@ -221,10 +220,10 @@ template <class F, int TILES, int RESIDENT, bool CLUSTERED> struct Block {
     }
 };
 
-template <class F, int TILES, int RESIDENT, bool CLUSTERED>
+template <class F, int TILES, int RESIDENT, By BY>
 __device__ __forceinline__ void whole_pass(const Pass &p, unsigned char *raw)
 {
-    using Block = Block<F, TILES, RESIDENT, CLUSTERED>;
+    using Block = Block<F, TILES, RESIDENT, BY>;
     using L = typename Block::L;
     Block block{p, *reinterpret_cast<typename Block::S *>(raw)};
     const Places at = places_of(p.plan);
@@ -235,7 +234,7 @@ __device__ __forceinline__ void whole_pass(const Pass &p, unsigned char *raw)
                     p.plan.steps, threadIdx.x);
     const unsigned base = block.exchange().flags[blockIdx.x];
     block.begin();
-    if constexpr (CLUSTERED)
+    if constexpr (BY == By::CLUSTER)
         block.multicast().begin(&block.sh.landing.arrived[0][0][0]);
     __syncthreads();
     if (static_cast<int>(threadIdx.x) < p.plan.chunks)
@@ -243,58 +242,55 @@ __device__ __forceinline__ void whole_pass(const Pass &p, unsigned char *raw)
     int parity = 0;
     for (int t = 0; t < p.a.T; t++)
         for (int chunk = 0; chunk < p.plan.chunks; chunk++) {
-            if constexpr (CLUSTERED)
+            if constexpr (BY == By::CLUSTER)
                 block.cluster_product(w, base, t, chunk, parity);
             else
                 block.product(w, base, t, chunk, parity);
             __syncthreads();
-            if (!CLUSTERED && block.sh.stop)
+            if (BY != By::CLUSTER && block.sh.stop)
                 return;
             block.gates(base, t, chunk, parity);
             block.look(t + (chunk + 2) / p.plan.chunks, (chunk + 2) % p.plan.chunks);
             parity ^= 1;
         }
-    if constexpr (CLUSTERED)
+    if constexpr (BY == By::CLUSTER)
         block.multicast().end();
 }
-template <class F, int TILES, int RESIDENT, bool CLUSTERED>
+template <class F, int TILES, int RESIDENT, By BY>
 __global__ void __launch_bounds__(THREADS, 1) gru_persist_forward(const __grid_constant__ Pass p)
 {
-    if constexpr (!CLUSTERED || !GPU_BEFORE_HOPPER) {
+    if constexpr (BY != By::CLUSTER || !GPU_BEFORE_HOPPER) {
         DYN_SHARED(unsigned char, raw);
-        whole_pass<F, TILES, RESIDENT, CLUSTERED>(p, raw);
+        whole_pass<F, TILES, RESIDENT, BY>(p, raw);
     }
 }
 
-template <class F, int TILES, int RESIDENT, bool CLUSTERED> constexpr Kernel<Pass> kernel()
+template <class F, int TILES, int RESIDENT, By BY> constexpr Kernel<Pass> kernel()
 {
-    using L = ForwardLayout<F, TILES, RESIDENT, CLUSTERED>;
-    return {launch_kernel<Pass, gru_persist_forward<F, TILES, RESIDENT, CLUSTERED>>,
-            need_of<L, Shared<L, 16 * TILES>>()};
+    using L = ForwardLayout<F, TILES, RESIDENT, BY>;
+    return {launch_kernel<Pass, gru_persist_forward<F, TILES, RESIDENT, BY>>, need_of<L, Shared<L, 16 * TILES>>()};
 }
-template <class F, int TILES, bool CLUSTERED> Kernel<Pass> whole_precision(int resident)
+template <class F, int TILES, By BY> Kernel<Pass> whole_precision(int resident)
 {
-    return resident == 4    ? kernel<F, TILES, 4, CLUSTERED>()
-           : resident == 8  ? kernel<F, TILES, 8, CLUSTERED>()
-           : resident == 12 ? kernel<F, TILES, 12, CLUSTERED>()
-           : resident == 16 ? kernel<F, TILES, 16, CLUSTERED>()
+    return resident == 4    ? kernel<F, TILES, 4, BY>()
+           : resident == 8  ? kernel<F, TILES, 8, BY>()
+           : resident == 12 ? kernel<F, TILES, 12, BY>()
+           : resident == 16 ? kernel<F, TILES, 16, BY>()
                             : Kernel<Pass>{};
 }
-template <bool CLUSTERED> Kernel<Pass> kernel_for(const crnn_persist_plan &p)
+template <By BY> Kernel<Pass> kernel_for(const crnn_persist_plan &p)
 {
     if (p.precision == CRNN_PERSIST_SPLIT)
-        return p.tiles == 1 && p.resident == 4   ? kernel<Split, 1, 4, CLUSTERED>()
-               : p.tiles == 1 && p.resident == 8 ? kernel<Split, 1, 8, CLUSTERED>()
+        return p.tiles == 1 && p.resident == 4   ? kernel<Split, 1, 4, BY>()
+               : p.tiles == 1 && p.resident == 8 ? kernel<Split, 1, 8, BY>()
                                                  : Kernel<Pass>{};
     if (p.precision == CRNN_PERSIST_FP16)
-        return p.tiles == 1 ? whole_precision<Fp16, 1, CLUSTERED>(p.resident)
-                            : whole_precision<Fp16, 2, CLUSTERED>(p.resident);
-    return p.tiles == 1 ? whole_precision<Bf16, 1, CLUSTERED>(p.resident)
-                        : whole_precision<Bf16, 2, CLUSTERED>(p.resident);
+        return p.tiles == 1 ? whole_precision<Fp16, 1, BY>(p.resident) : whole_precision<Fp16, 2, BY>(p.resident);
+    return p.tiles == 1 ? whole_precision<Bf16, 1, BY>(p.resident) : whole_precision<Bf16, 2, BY>(p.resident);
 }
 Kernel<Pass> kernel_of(const crnn_persist_plan &p)
 {
-    return p.cluster > 1 ? kernel_for<true>(p) : kernel_for<false>(p);
+    return p.cluster > 1 ? kernel_for<By::CLUSTER>(p) : kernel_for<By::FLAGS>(p);
 }
 } // namespace
 
