@@ -266,6 +266,8 @@ static void launches_beyond_the_device_are_refused(void **state)
     assert_int_equal(cudaMalloc((void **)&p, 4096), cudaSuccess);
     assert_int_equal(planted_big_block(), cudaErrorInvalidConfiguration);
     assert_int_equal(planted_big_shared_memory(p), cudaErrorInvalidValue);
+    assert_int_equal(planted_shared_memory_beside_its_own(p, 232448 - 4096), cudaSuccess);
+    assert_int_equal(planted_shared_memory_beside_its_own(p, 232448 - 4096 + 1), cudaErrorInvalidValue);
     assert_int_equal(planted_big_cooperation(), cudaErrorCooperativeLaunchTooLarge);
     assert_int_equal(cluster_multicast(p, p, 16, 16, 1, CLUSTER_RIGHT), cudaErrorInvalidClusterSize);
     assert_int_equal(cluster_multicast(p, p, 5, 2, 1, CLUSTER_RIGHT), cudaErrorInvalidClusterSize);

@@ -690,6 +690,14 @@ static void a_gpu_says_what_plans_must_know(void **state)
     int sms = 0;
     ok(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, 0));
     ok(crnn_persist_gpu_of(&gpu, 0));
+    const shape s = {.B = 1, .H = 16, .T = 1};
+    layer l = layer_new(&s);
+    run r = run_new(&l, CRNN_PERSIST_BF16);
+    ok(cudaDeviceSynchronize());
+    /* Once more, when it is known what shared memory the kernel that is asked about has by itself. */
+    ok(crnn_persist_gpu_of(&gpu, 0));
+    run_free(&l, &r);
+    layer_free(&l);
     assert_int_equal(gpu.sms, sms);
     assert_int_equal(gpu.clusters[0], gpu.compute_major >= 9 ? sms / 2 : 0);
     assert_int_equal(gpu.clusters[1], gpu.compute_major >= 9 ? sms / 4 : 0);

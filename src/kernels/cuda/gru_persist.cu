@@ -89,10 +89,11 @@ cudaError_t crnn_persist_gpu_of(crnn_persist_gpu *gpu, int device)
     *gpu = {p.multiProcessorCount, static_cast<int32_t>(p.sharedMemPerBlockOptin), p.major, {0, 0}};
     if (p.major < 9)
         return cudaSuccess;
-    // Any kernel serves: with so much shared memory one block fills a multiprocessor.
-    e = cudaFuncSetAttribute(pack<Bf16>, cudaFuncAttributeMaxDynamicSharedMemorySize, gpu->shared);
+    // Any kernel serves: with all shared memory that there is beside its own, one block fills a multiprocessor.
+    const int rest = gpu->shared - static_cast<int>(sizeof(Tile) * WARPS);
+    e = cudaFuncSetAttribute(pack<Bf16>, cudaFuncAttributeMaxDynamicSharedMemorySize, rest);
     for (int i = 0; i < 2 && e == cudaSuccess; i++)
-        e = gpu_max_clusters(&gpu->clusters[i], pack<Bf16>, THREADS, static_cast<size_t>(gpu->shared), 2u << i);
+        e = gpu_max_clusters(&gpu->clusters[i], pack<Bf16>, THREADS, static_cast<size_t>(rest), 2u << i);
     return e;
 }
 

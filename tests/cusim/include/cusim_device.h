@@ -42,8 +42,8 @@ struct How {
     bool coop;
     unsigned cluster;
 };
-cudaError_t launch(const char *name, dim3 g, dim3 b, size_t smem, cudaStream_t s, How how, size_t argbytes,
-                   void (*thunk)(void *), void (*del)(void *), void *args);
+cudaError_t launch(const char *name, const void *fn, dim3 g, dim3 b, size_t smem, cudaStream_t s, How how,
+                   size_t argbytes, void (*thunk)(void *), void (*del)(void *), void *args);
 cudaError_t check_launch(const void *fn, dim3 g, dim3 b, size_t smem, How how, size_t argbytes);
 unsigned activemask();
 } // namespace cusim

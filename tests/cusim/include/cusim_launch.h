@@ -30,7 +30,7 @@ cudaError_t launch_kernel(const char *name, dim3 g, dim3 b, size_t smem, cudaStr
     if (e != cudaSuccess)
         return e;
     auto *c = new Call<P...>{k, std::tuple<P...>(a...)};
-    return launch(name, g, b, smem, st, how, sizeof(*c), Call<P...>::run, Call<P...>::del, c);
+    return launch(name, fn, g, b, smem, st, how, sizeof(*c), Call<P...>::run, Call<P...>::del, c);
 }
 } // namespace cusim
 template <class T> cudaError_t cudaMalloc(T **p, size_t n)

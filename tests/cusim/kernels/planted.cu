@@ -226,6 +226,21 @@ cudaError_t planted_big_shared_memory(int *p)
 {
     return LAUNCH(use_dynamic, 1, 32, 60000, nullptr, p);
 }
+__global__ void with_memory_of_its_own(int *p)
+{
+    SHARED(int, own, [1024]);
+    own[threadIdx.x] = 1;
+    p[threadIdx.x] = own[threadIdx.x];
+}
+cudaError_t planted_shared_memory_beside_its_own(int *p, size_t more)
+{
+    cudaError_t e = LAUNCH(with_memory_of_its_own, 1, 32, 0, nullptr, p);
+    if (e == cudaSuccess)
+        e = cudaDeviceSynchronize();
+    return e == cudaSuccess ? cudaFuncSetAttribute(with_memory_of_its_own, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                   static_cast<int>(more))
+                            : e;
+}
 cudaError_t planted_big_cooperation(void)
 {
     return gpu_launch("grid_barrier", 100, 1024, 0, nullptr, true, 1, grid_barrier);

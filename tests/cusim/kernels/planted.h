@@ -37,6 +37,7 @@ cudaError_t planted_stack_of_another(int *p);                      /* one thread
 /* Always refused. */
 cudaError_t planted_big_block(void);
 cudaError_t planted_big_shared_memory(int *p);
+cudaError_t planted_shared_memory_beside_its_own(int *p, size_t more); /* of a kernel that has 4096 bytes */
 cudaError_t planted_big_cooperation(void);
 #ifdef __cplusplus
 }

@@ -147,6 +147,7 @@ struct BlockImpl : Block {
 };
 struct GridImpl : Grid {
     const char *name;
+    const void *fn;
     size_t smem, nblocks, next;
     unsigned nthreads, cluster;
     bool coop;
@@ -187,6 +188,7 @@ bool bulk_deliver();                                     // one bulk copy reache
 void bulk_block_ends(BlockImpl *b);                      // its barriers are gone; fails where something is yet to come
 void bulk_print_waiting();                               // what barriers wait for
 static const size_t SMEM_MAX = 232448, SMEM_SM = 233472; // of one block, of one multiprocessor
+static const size_t SMEM_USUAL = 49152;                  // of one block whose kernel has not asked for more
 
 // ---- memory.cpp
 void *dev_alloc(size_t n, size_t align, const char *what, int owner_block);
@@ -232,6 +234,7 @@ void device_fault(cudaError_t e);           // from now on every call fails
 cudaError_t enqueue_work(const char *name, cudaStream_t stream, std::function<void()> work); // as a kernel of that name
 bool any_capture(); // whether a call that a capture forbids would break one; it then does
 bool device_dead();
+void block_has(const void *fn, size_t bytes); // of __shared__ memory, in a block that runs; fails where it is too much
 
 // ---- check.cpp
 #if CUSIM_CHECK

@@ -1,5 +1,6 @@
 // runtime.cpp - the device itself: its properties, errors that stay, calls that fail on demand, launches.
 #include "internal.h"
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -87,6 +88,17 @@ static void run_kernel(const char *name, const std::function<void()> &run)
 
 // ---- launches
 static std::map<const void *, int> &smem_optin = *new std::map<const void *, int>;
+static std::map<const void *, size_t> &smem_own =
+    *new std::map<const void *, size_t>; // __shared__, of kernels that ran
+
+void block_has(const void *fn, size_t bytes)
+{
+    smem_own[fn] = std::max(smem_own[fn], bytes);
+    const size_t most = smem_optin.count(fn) ? SMEM_MAX : SMEM_USUAL;
+    if (bytes > SMEM_USUAL || bytes + grid->smem > most)
+        fail("the kernel has %zu bytes of __shared__ memory and was launched with %zu more; %zu is the most", bytes,
+             grid->smem, most);
+}
 
 // What a cluster may be; its blocks are neighbours along x.
 static cudaError_t check_cluster(const void *fn, dim3 g, size_t n, size_t smem, unsigned cluster)
@@ -107,7 +119,7 @@ cudaError_t check_launch(const void *fn, dim3 g, dim3 b, size_t smem, How how, s
     if (e != cudaSuccess)
         return e;
     size_t n = static_cast<size_t>(b.x) * b.y * b.z, nb = static_cast<size_t>(g.x) * g.y * g.z;
-    size_t most = smem_optin.count(fn) && smem_optin[fn] > 49152 ? static_cast<size_t>(smem_optin[fn]) : 49152;
+    size_t most = smem_optin.count(fn) ? std::max(static_cast<size_t>(smem_optin[fn]), SMEM_USUAL) : SMEM_USUAL;
     if (n == 0 || n > 1024 || b.z > 64 || nb == 0 || g.x > 0x7fffffffu || g.y > 65535 || g.z > 65535)
         e = cudaErrorInvalidConfiguration;
     else if (argbytes > 32764 || smem > most)
@@ -130,8 +142,8 @@ cudaError_t max_clusters(int *n, const void *fn, int threads, size_t smem, unsig
     *n = e == cudaSuccess ? per * settings().sms / static_cast<int>(cluster) : 0;
     return e;
 }
-cudaError_t launch(const char *name, dim3 g, dim3 b, size_t smem, cudaStream_t s, How how, size_t argbytes,
-                   void (*thunk)(void *), void (*del)(void *), void *args)
+cudaError_t launch(const char *name, const void *fn, dim3 g, dim3 b, size_t smem, cudaStream_t s, How how,
+                   size_t argbytes, void (*thunk)(void *), void (*del)(void *), void *args)
 {
     std::shared_ptr<void> keep(args, del); // as long as a graph names them
     return enqueue(s, name, [=] {
@@ -139,6 +151,7 @@ cudaError_t launch(const char *name, dim3 g, dim3 b, size_t smem, cudaStream_t s
         grid_now.gdim = g;
         grid_now.bdim = b;
         grid_now.name = name;
+        grid_now.fn = fn;
         grid_now.smem = smem;
         grid_now.coop = how.coop;
         grid_now.cluster = how.cluster;
@@ -265,7 +278,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
     *p = {};
     snprintf(p->name, sizeof p->name, "Simulated device");
     p->totalGlobalMem = settings().memory;
-    p->sharedMemPerBlock = 49152;
+    p->sharedMemPerBlock = SMEM_USUAL;
     p->regsPerBlock = p->regsPerMultiprocessor = 65536;
     p->warpSize = 32;
     p->maxThreadsPerBlock = p->maxThreadsDim[0] = p->maxThreadsDim[1] = 1024;
@@ -326,17 +339,19 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attr
     ENTER(enter("cudaFuncSetAttribute"));
     if (attribute == cudaFuncAttributePreferredSharedMemoryCarveout)
         return cudaSuccess;
-    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || static_cast<size_t>(value) > SMEM_MAX)
+    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 ||
+        static_cast<size_t>(value) + smem_own[kernel] > SMEM_MAX)
         return error(cudaErrorInvalidValue);
     smem_optin[kernel] = value;
     return cudaSuccess;
 }
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, const void *, int block, size_t smem)
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, const void *kernel, int block, size_t smem)
 {
     ENTER(enter("cudaOccupancyMaxActiveBlocksPerMultiprocessor"));
     if (block <= 0 || block > 1024)
         return error(cudaErrorInvalidValue);
-    int by_threads = 2048 / ((block + 31) / 32 * 32), by_smem = static_cast<int>(SMEM_SM / (smem + 1024));
+    int by_threads = 2048 / ((block + 31) / 32 * 32),
+        by_smem = static_cast<int>(SMEM_SM / (smem + smem_own[kernel] + 1024));
     *n = by_threads < by_smem ? by_threads : by_smem; // registers are not modelled
     return cudaSuccess;
 }

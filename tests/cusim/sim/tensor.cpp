@@ -13,6 +13,10 @@ static void *shared_of(BlockImpl *b, const void *tag, size_t size, size_t align,
             return s.p;
     void *p = dev_alloc(size, align < 16 ? 16 : align, name, static_cast<int>(b->num));
     b->shared.push_back({tag, p, size, align, name});
+    size_t all = 0;
+    for (auto &s : b->shared)
+        all += s.size;
+    block_has(grid->fn, all);
     return p;
 }
 void *shared_static(const void *tag, size_t size, size_t align, const char *name)
