@@ -193,6 +193,14 @@ static void several_texts_are_apart_and_differ(void **state)
     assert_true(characters(run.out) < 3 * 4000);
 }
 
+/* 2^16 texts of 2^48 characters: their number has no place in 64 bits. */
+static void texts_that_no_memory_holds_are_refused(void **state)
+{
+    (void)state;
+    SAMPLE("--count", "65536", "--length", "281474976710655");
+    assert_refused(run, 1, "out of memory");
+}
+
 static void options_out_of_range_are_refused(void **state)
 {
     (void)state;
@@ -285,6 +293,7 @@ int main(void)
         cmocka_unit_test(unknown_characters_are_folded_or_left_out_on_demand),
         cmocka_unit_test(the_text_ends_where_it_has_written_the_stop),
         cmocka_unit_test(several_texts_are_apart_and_differ),
+        cmocka_unit_test(texts_that_no_memory_holds_are_refused),
         cmocka_unit_test(options_out_of_range_are_refused),
         cmocka_unit_test(what_is_no_model_is_status_3),
         cmocka_unit_test(a_checkpoint_and_the_best_are_read_as_well),
