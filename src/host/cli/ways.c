@@ -1,5 +1,6 @@
 /* ways.c - in which way the recurrent layers are computed, as people and programs are told. */
 #include "host/cli/cli.h"
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -57,9 +58,10 @@ json_t *cli_rnn_choice_json(const crnn_rnn_choice *choice)
     json_t *candidates = json_array();
     for (int32_t i = 0; i < choice->count; i++) {
         const crnn_rnn_candidate *c = &choice->candidates[i];
-        json_array_append_new(candidates, json_pack("{s:s, s:s, s:f, s:f, s:f}", "name", c->name, "why_not", c->why,
+        json_t *difference = isfinite(c->difference) ? json_real(c->difference) : json_null(); /* which JSON has not */
+        json_array_append_new(candidates, json_pack("{s:s, s:s, s:f, s:f, s:o}", "name", c->name, "why_not", c->why,
                                                     "forward_seconds", c->forward_seconds, "backward_seconds",
-                                                    c->backward_seconds, "difference", c->difference));
+                                                    c->backward_seconds, "difference", difference));
     }
     return json_pack("{s:s, s:s, s:o}", "algo", choice->name, "reason", reasons[choice->reason], "candidates",
                      candidates);
