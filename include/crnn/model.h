@@ -108,7 +108,8 @@ crnn_status crnn_model_eval_ids(crnn_model *model, const uint16_t *x, const uint
 crnn_status crnn_model_evaluate(crnn_model *model, crnn_ids ids, bool (*stop)(void *user), void *user,
                                 crnn_step_result *result, crnn_error *err);
 
-/* Time spent by op since the last reset, for `bench`; off until asked for, as timed steps are not recorded. */
+/* Time spent by op since the last reset, for `bench`; off until asked for, as timed steps are not recorded. Of steps that are made in one call
+ * some 500 ops are timed. */
 typedef struct {
     char name[32];
     double seconds;

@@ -1,6 +1,7 @@
 /* Words in device memory by which kernels say that they gave up: read at every sync, with the one wait that there is anyway. */
 #include "kernels/cuda/cuda.h"
 #include "support/cmocka.h"
+#include <crnn/model.h>
 #include <cusim_control.h>
 #include <stdio.h>
 #include <string.h>
@@ -101,6 +102,33 @@ static void more_than_there_is_room_for_are_refused(void **state)
     be->ops->free(be, block);
 }
 
+/* More ops in a call than there are marks: none of what comes after may hide that one before failed. */
+static void a_failure_among_many_timed_steps_is_told(void **state)
+{
+    (void)state;
+    enum { STEPS = 100 };
+    static const uint16_t text[8] = {0, 1, 2, 1, 0, 2, 1, 0};
+    const crnn_model_config config = {{3, 2, 2, 1, 0}, 1, 1, true, 1};
+    const crnn_device_config device = {.kind = CRNN_DEVICE_CUDA, .rnn_algo = "cudnn"};
+    int64_t starts[STEPS] = {0}, done;
+    crnn_update updates[STEPS];
+    crnn_step_result results[STEPS];
+    crnn_op_time ops[16];
+    crnn_error err = {0};
+    crnn_model *model = crnn_model_new(&config, &device, &err);
+    assert_non_null(model);
+    for (int i = 0; i < STEPS; i++)
+        updates[i] = crnn_update_default();
+    assert_int_equal(crnn_model_set_text(model, (crnn_ids){text, 8, sizeof *text}, &err), CRNN_OK);
+    crnn_model_time_ops(model, true);
+    cusim_fail("launch", 50, cudaErrorUnknown);
+    assert_int_equal(crnn_model_train_several(model, starts, updates, STEPS, results, &done, &err), CRNN_ERR_FAULT);
+    cusim_fail(NULL, 0, cudaSuccess);
+    assert_int_equal(crnn_model_train_several(model, starts, updates, STEPS, results, &done, &err), CRNN_OK);
+    assert_true(crnn_model_op_times(model, ops, 16) > 4);
+    crnn_model_free(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -108,6 +136,7 @@ int main(void)
         cmocka_unit_test(a_sync_waits_once_however_many_there_are),
         cmocka_unit_test(none_is_read_after_its_memory_was_freed),
         cmocka_unit_test(more_than_there_is_room_for_are_refused),
+        cmocka_unit_test(a_failure_among_many_timed_steps_is_told),
     };
     return cmocka_run_group_tests(tests, open_device, close_device) != 0;
 }

@@ -72,7 +72,7 @@ void crnn_model_score(crnn_model *model, void *unused);
 size_t crnn_model_state_bytes(const crnn_model *model);
 double crnn_model_now(void); /* seconds of a steady clock */
 /* timing.c. Where ops are timed: the first before the ops of a call; book after each op, whose time is that since the one before, with the numbers
- * that it must read or write at the least; the last after the call's wait. */
+ * that it must read or write at the least; the last after the call's wait. What a call of several steps has beyond CRNN_MARKS is not booked. */
 void crnn_model_begin_booking(crnn_model *model);
 void crnn_model_book(crnn_model *model, crnn_op_row row, double flop, double floats);
 void crnn_model_end_booking(crnn_model *model);

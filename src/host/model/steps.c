@@ -20,7 +20,8 @@ static crnn_status read_numbers(crnn_model *model, int32_t n, crnn_error *err)
     memset(model->host_numbers, 0, (size_t)n * sizeof *model->host_numbers);
     model->be->ops->download(model->be, model->host_numbers, model->numbers, (size_t)n * sizeof *model->numbers);
     crnn_status status = model->be->ops->sync(model->be, err);
-    crnn_model_end_booking(model);
+    if (status == CRNN_OK) /* else marks may be missing */
+        crnn_model_end_booking(model);
     return status;
 }
 

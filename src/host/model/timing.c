@@ -2,6 +2,8 @@
 #include "host/model/model.h"
 #include <string.h>
 
+_Static_assert(4 * CRNN_MAX_LAYERS + 3 <= CRNN_MARKS, "a step of any model has fewer ops than there are marks");
+
 static const char *const op_names[OP_COUNT] = {
     "gather", "gru forward",  "dropout forward",  "logits",        "softmax and loss",
     "head",   "gru backward", "dropout backward", "gradient norm", "adam",
@@ -24,13 +26,8 @@ void crnn_model_end_booking(crnn_model *model)
 
 void crnn_model_book(crnn_model *model, crnn_op_row row, double flop, double floats)
 {
-    if (!model->timing)
+    if (!model->timing || model->marks + 1 == CRNN_MARKS) /* of the next steps of the call, then */
         return;
-    if (model->marks + 1 == CRNN_MARKS) { /* very many layers */
-        model->be->ops->sync(model->be, NULL);
-        crnn_model_end_booking(model);
-        crnn_model_begin_booking(model);
-    }
     model->marked[model->marks++] = (uint8_t)row;
     model->be->ops->mark(model->be, model->marks);
     model->ops[row].flop += flop;
