@@ -21,7 +21,7 @@ for arch do
 done
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-for file in src/kernels/cuda/gru_persist_*.cu src/kernels/cuda/head.cu src/kernels/cuda/write.cu; do
+for file in src/kernels/cuda/gru_persist_*.cu src/kernels/cuda/head.cu src/kernels/cuda/write.cu src/kernels/cuda/write_many.cu; do
     # shellcheck disable=SC2086 # a list of options
     "$nvcc" -std=c++17 -O3 --threads 0 -Xptxas -v,-warn-spills,-warn-lmem-usage,-suppress-async-bulk-multicast-advisory-warning $targets -I include -I src -c "$file" -o "$out/object" \
         2>"$out/report" || { cat "$out/report"; exit 1; }

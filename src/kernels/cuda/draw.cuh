@@ -1,5 +1,5 @@
-// draw.cuh - from a row of logits to one character: temperature, the filters, the draw. A block or a warp works on a row; what
-// that decides is the team, and nothing else differs.
+// draw.cuh - from a row of logits to one character: temperature, the filters, the draw. A block, a warp or a part of one works on a
+// row; what that decides is the team, and nothing else differs.
 //
 // No sorting: what top-k and top-p keep is all above a value, and of those equal to it the ones of lowest id. That value is found by halving
 // the range of its bits, 31 passes over the row, whatever V is. Member m of a team of SIZE has the values m, m + SIZE, ... throughout, so
@@ -62,30 +62,71 @@ template <int THREADS> struct BlockTeam {
         return before;
     }
 };
-struct WarpTeam {
-    static constexpr int SIZE = 32;
+// LANES neighbours of a warp, a power of two; those beside them may be elsewhere meanwhile.
+template <int LANES> struct LaneTeam {
+    static constexpr int SIZE = LANES;
 
     __device__ __forceinline__ int member() const
     {
-        return threadIdx.x % 32;
+        return threadIdx.x % LANES;
+    }
+    __device__ __forceinline__ int first_lane() const
+    {
+        return threadIdx.x % 32 / LANES * LANES;
+    }
+    __device__ __forceinline__ unsigned lanes() const
+    {
+        return (0xffffffffu >> (32 - LANES)) << first_lane();
+    }
+    __device__ __forceinline__ void meet() const
+    {
+        __syncwarp(lanes());
+    }
+    // The members that say yes, a bit for each.
+    __device__ __forceinline__ unsigned votes(bool yes) const
+    {
+        return __ballot_sync(lanes(), yes) >> first_lane();
+    }
+    template <class T, class F> __device__ __forceinline__ T reduce(T v, F f) const
+    {
+#pragma unroll
+        for (int distance = LANES / 2; distance; distance /= 2)
+            v = f(v, __shfl_xor_sync(lanes(), v, distance));
+        return v;
     }
     template <class T> __device__ __forceinline__ T sum(T v) const
     {
-        return gpu::warp_reduce(v, gpu::plus());
+        return reduce(v, gpu::plus());
     }
     __device__ __forceinline__ float most(float v) const
     {
-        return gpu::warp_reduce(v, gpu::larger());
+        return reduce(v, gpu::larger());
     }
     __device__ __forceinline__ int least(int v) const
     {
-        return -gpu::warp_reduce(-v, gpu::larger());
+        return -reduce(-v, gpu::larger());
     }
     __device__ __forceinline__ int yes_before(bool yes, int &all) const
     {
-        const unsigned votes = __ballot_sync(0xffffffffu, yes);
-        all = __popc(votes);
-        return __popc(votes & ((1u << member()) - 1u));
+        const unsigned saying = votes(yes);
+        all = __popc(saying);
+        return __popc(saying & ((1u << member()) - 1u));
+    }
+    // The sum of v over this member and those before it.
+    __device__ __forceinline__ double running_sum(double v) const
+    {
+#pragma unroll
+        for (int distance = 1; distance < LANES; distance *= 2) {
+            const double left = __shfl_up_sync(lanes(), v, static_cast<unsigned>(distance), LANES);
+            if (member() >= distance)
+                v += left;
+        }
+        return v;
+    }
+    // The v of the last member.
+    __device__ __forceinline__ double last(double v) const
+    {
+        return __shfl_sync(lanes(), v, LANES - 1, LANES);
     }
 };
 
@@ -205,27 +246,22 @@ __device__ __forceinline__ double uniform(uint64_t seed, int64_t k, uint64_t dra
     return static_cast<double>(gpu::u01(bits[0]));
 }
 
-// One warp, one row. The running sum is in double, where sums of a few hundred floats are mostly exact.
-static __device__ int pick(const float *p, int V, double u, int lane)
+// The running sum is in double, where sums of a few hundred floats are mostly exact.
+template <int LANES> __device__ int pick(const LaneTeam<LANES> &team, const float *p, int V, double u)
 {
     double before = 0;
     int last = 0; // rounding may leave the sum a little short of u: then the last possible one
-    for (int base = 0; base < V; base += 32) {
-        const int v = base + lane;
+    for (int base = 0; base < V; base += LANES) {
+        const int v = base + team.member();
         const float mine = v < V ? p[v] : 0.0f;
-        double sum = static_cast<double>(mine);
-        for (int distance = 1; distance < 32; distance *= 2) {
-            const double left = __shfl_up_sync(0xffffffffu, sum, static_cast<unsigned>(distance));
-            if (lane >= distance)
-                sum += left;
-        }
-        const unsigned hit = __ballot_sync(0xffffffffu, mine > 0 && u < before + sum);
+        const double sum = team.running_sum(static_cast<double>(mine));
+        const unsigned hit = team.votes(mine > 0 && u < before + sum);
         if (hit)
             return base + __ffs(static_cast<int>(hit)) - 1;
-        const unsigned possible = __ballot_sync(0xffffffffu, mine > 0);
+        const unsigned possible = team.votes(mine > 0);
         if (possible)
             last = base + 31 - __clz(static_cast<int>(possible));
-        before += __shfl_sync(0xffffffffu, sum, 31);
+        before += team.last(sum);
     }
     return last;
 }

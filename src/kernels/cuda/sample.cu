@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(THREADS, 1) pick(uint16_t *ids, uint16_t *writ
     const int64_t k = static_cast<int64_t>(blockIdx.x) * WARPS + threadIdx.x / 32;
     if (k >= n)
         return; // a whole warp
-    const int id = draw::pick(p + k * V, V, draw::uniform(seed, k, *drawn), lane);
+    const int id = draw::pick(draw::LaneTeam<32>{}, p + k * V, V, draw::uniform(seed, k, *drawn));
     if (lane == 0) {
         ids[k] = static_cast<uint16_t>(id);
         written[static_cast<int64_t>(*drawn % static_cast<uint64_t>(ring)) * n + k] = static_cast<uint16_t>(id);

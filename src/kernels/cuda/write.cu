@@ -4,22 +4,17 @@
 // adds up over its lanes so that each column's sum ends up with one of them, and the warp of a text adds up over the warps. Columns come by
 // tiles: 24 are the three gates of 8 units, or 4 are logits.
 //
-// The exchange: a word of 8 bytes has a number and the step it belongs to, and who needs it polls the word itself. So what was published
-// is there after one trip to the second-level cache and one from it, where a flag behind the data costs a second one each way: a release
-// waits for the stores before it, and the data are read once the flag has been seen. The words are twice as many bytes, which are few.
-// Two slots of states are enough: a block publishes states of a step when it has seen those of the step before from all blocks, and
-// who published those had read the ones before them. Logits need but one: who reads them publishes states of the next step afterwards, and
-// without those there are no new logits.
-#include "kernels/cuda/draw.cuh"
+// The exchange is of words that carry their step (write_words.cuh): twice as many bytes, which are few. Two slots of states are enough: a
+// block publishes states of a step when it has seen those of the step before from all blocks, and who published those had read the ones
+// before them. Logits need but one: who reads them publishes states of the next step afterwards, and without those there are no new
+// logits.
 #include "kernels/cuda/write.cuh"
+#include "kernels/cuda/write_words.cuh"
 
 using namespace writing;
 
 namespace
 {
-constexpr uint32_t PATIENCE = 1u << 23; // polls: at half a microsecond and more each, several seconds
-constexpr int POLLED = 4;               // words of logits that a lane waits for at a time
-
 // ---- sums over the lanes of a warp. Of N sums a lane starts with, halves go from lane to lane while N is even: for 24, lane 4 u + any has the
 // three of unit u at the end, and for 4, lane 8 c + any has that of column c.
 template <int N, int DISTANCE> struct Reduce {
@@ -60,6 +55,7 @@ __device__ __forceinline__ float dot(float sum, const float4 &a, const float4 &b
 template <int TEXTS> struct Block {
     static constexpr int PAIR = TEXTS > 1 ? 2 : 1;      // texts that are multiplied with weights once they are read
     static constexpr int BATCH = TEXTS < 4 ? TEXTS : 4; // texts that are waited for together
+    using Lanes = draw::LaneTeam<32>;
     const Pass &p;
     float4 *shared;
     int buffer = 0; // of partial: which the next product fills
@@ -133,18 +129,6 @@ template <int TEXTS> struct Block {
     {
         return in_workspace<uint64_t>(p.places.logits) +
                static_cast<size_t>(slot(chunk, text)) * (letter_tiles(p.plan) * LETTERS);
-    }
-    static __device__ __forceinline__ void publish(uint64_t *word, float value, uint32_t step)
-    {
-        gpu::st_relaxed(word, static_cast<uint64_t>(step) << 32 | __float_as_uint(value));
-    }
-    static __device__ __forceinline__ float value_of(uint64_t word)
-    {
-        return __uint_as_float(static_cast<uint32_t>(word));
-    }
-    static __device__ __forceinline__ bool of_step(const uint64_t *words, uint32_t step)
-    {
-        return static_cast<uint32_t>(words[0] >> 32) == step && static_cast<uint32_t>(words[1] >> 32) == step;
     }
     // Whether to go on polling.
     __device__ __forceinline__ bool patient(uint32_t &polls)
@@ -346,31 +330,11 @@ template <int TEXTS> struct Block {
                 row[v] = in_workspace<float>(p.places.first_logits)[static_cast<int64_t>(text) * V + v];
         } else {
             __syncwarp(); // lanes may still read the row of the text before
-            const uint64_t *from = logits(chunk, warp());
-            for (int base = 2 * lane(); base < V; base += 32 * POLLED)
-                take_logits(row, from, base, p.a.steps + static_cast<uint32_t>(i));
+            take_logits(Lanes{}, row, logits(chunk, warp()), V, p.a.steps + static_cast<uint32_t>(i),
+                        [&](uint32_t &polls) { return patient(polls); });
             __syncwarp();
         }
-        draw::probabilities(draw::WarpTeam{}, row, row, V, p.a.options);
-        const uint64_t nth = *p.a.io.drawn + static_cast<uint64_t>(i);
-        return draw::pick(row, V, draw::uniform(p.a.options.seed, text, nth), lane());
-    }
-    // Words base, base + 1, base + 64, base + 65: all are asked for before any is looked at.
-    __device__ __forceinline__ void take_logits(float *row, const uint64_t *from, int base, uint32_t step)
-    {
-        const int V = p.plan.shape.V, room = letter_tiles(p.plan) * LETTERS;
-        const bool second = base + 64 < room;
-        uint64_t words[POLLED];
-        uint32_t polls = 0;
-        do {
-            gpu::ld_relaxed2(words, from + base);
-            gpu::ld_relaxed2(words + 2, from + (second ? base + 64 : base));
-        } while (!(of_step(words, step) && of_step(words + 2, step)) && patient(polls));
-        for (int k = 0; k < POLLED; k++) {
-            const int v = base + k % 2 + k / 2 * 64;
-            if (v < V)
-                row[v] = value_of(words[k]);
-        }
+        return draw_from(Lanes{}, row, V, p.a.options, text, *p.a.io.drawn + static_cast<uint64_t>(i));
     }
     // x: [3 units] the input's side with b0. The new states, published at once.
     __device__ __forceinline__ void gates(int layer, int chunk, int i, const float *x)

@@ -1,4 +1,4 @@
-/* write.h - many characters of each of many texts in one launch: a kernel that stays on the GPU, draws a character, runs it through the model
+/* write.h - many characters of each of several texts in one launch: a kernel that stays on the GPU, draws a character, runs it through the model
  * and goes on.
  *
  * Each block (one on a multiprocessor) holds the weights of some units of every layer and of some characters' logits. For each character
@@ -39,6 +39,7 @@ typedef struct {
         pieces; /* of the gates' weights that are not read from the second-level cache: one in registers, the rest in shared memory */
     bool near_letters, near_table; /* the logits' weights, the table of characters are in shared memory */
     int32_t shared;                /* bytes of it */
+    double estimate;               /* clocks a character of each text */
 } crnn_write_plan;
 
 /* The best plan by a rough estimate; false: no block can have its part, or a group would have more texts than are worth it. tiles 0: free

@@ -93,7 +93,8 @@ bool crnn_write_plan_for(crnn_write_plan *plan, const crnn_writer_shape *shape, 
         p.tiles = t;
         if (!complete(p, *gpu))
             continue;
-        if (!found || estimate(p) < estimate(*plan))
+        p.estimate = estimate(p);
+        if (!found || p.estimate < plan->estimate)
             *plan = p;
         found = true;
     }
