@@ -11,9 +11,9 @@ using persist::ROWS, persist::THREADS, persist::WARPS, persist::STEP_LANES;
 
 constexpr int LETTERS = 16; // of a tile of logits
 
-template <class F, int TILES, int RESIDENT> using UnitsLayout = persist::Layout<F, 3, TILES, 1, RESIDENT, false>;
+template <class F, int TILES, int RESIDENT> using UnitsLayout = persist::Layout<F, 3, TILES, 1, RESIDENT>;
 // Each warp multiplies an eighth of K; what it holds of that in registers is not used.
-template <class F> using LettersLayout = persist::Layout<F, 1, 1, 1, 4, false>;
+template <class F> using LettersLayout = persist::Layout<F, 1, 1, 1, 4>;
 
 __host__ __device__ __forceinline__ int parts(const crnn_write_many_plan &p)
 {
