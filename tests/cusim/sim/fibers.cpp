@@ -93,14 +93,19 @@ void fiber_main_stack()
         main_fiber.uc = new ucontext_t;
 #endif
 #if CUSIM_ASAN
-    pthread_attr_t a;
-    void *lo;
-    size_t n;
-    pthread_getattr_np(pthread_self(), &a);
-    pthread_attr_getstack(&a, &lo, &n);
-    pthread_attr_destroy(&a);
-    main_fiber.lo = static_cast<char *>(lo);
-    main_fiber.hi = main_fiber.lo + n;
+    static thread_local char *lo, *hi;
+    if (!lo) { // asked for once: of the main thread /proc/self/maps is read, which has a line for each fiber
+        pthread_attr_t a;
+        void *at;
+        size_t n;
+        pthread_getattr_np(pthread_self(), &a);
+        pthread_attr_getstack(&a, &at, &n);
+        pthread_attr_destroy(&a);
+        lo = static_cast<char *>(at);
+        hi = lo + n;
+    }
+    main_fiber.lo = lo;
+    main_fiber.hi = hi;
 #endif
     cur_fiber = &main_fiber;
 }
