@@ -204,6 +204,7 @@ static void any_kernel_may_fail(void **state)
     static const char *const kernels[] = {"kernel gather<uint8_t>",
                                           "kernel gather<uint16_t>",
                                           "kernel embed",
+                                          "kernel list_by_token",
                                           "kernel sum_by_token<F>",
                                           "kernel softmax_xent",
                                           "kernel sum_losses",

@@ -82,6 +82,9 @@ crnn_status crnn_cuda_sync(crnn_backend *be, crnn_error *err);
 void crnn_cuda_close(crnn_backend *be);
 /* ops.c */
 extern const crnn_backend_ops crnn_cuda_ops;
+/* dtable[v] (+)= sum of dy[i] over i with tokens[i] = v. Within a list only if the workspace has crnn_sum_by_token_scratch(n, V). */
+void crnn_cuda_sum_by_token(crnn_cuda *cuda, float *dtable /* [V,E] */, bool add, crnn_matrix dy /* [n,E] */,
+                            const uint16_t *tokens /* [n] */, int64_t n, int32_t V, int32_t E);
 
 /* memory.c. Device memory: zeroed, 256-byte aligned, counted. NULL latches. free takes NULL. */
 void *crnn_cuda_alloc(crnn_backend *be, size_t bytes);

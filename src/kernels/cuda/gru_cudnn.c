@@ -125,6 +125,7 @@ static void make_memory(layer *l)
                                                                  &l->reserve_bytes)))
         return;
     crnn_cuda_need_workspace(cuda, work);
+    crnn_cuda_need_workspace(cuda, crnn_sum_by_token_scratch(n, s->V));
     if (s->training)
         l->reserve = crnn_cuda_alloc(&cuda->base, l->reserve_bytes);
     if (s->V > 0)
@@ -360,9 +361,8 @@ static void layer_backward(crnn_gru *g, float *din, float *dw, const float *dhs,
                                                                  cuda->workspace, l->reserve_bytes, l->reserve));
     as_float(l, dx, l->dx16, n * g->s.I);
     as_float(l, dw, l->dw16, layer_params(g));
-    if (l->x && !cuda->failure.status)
-        crnn_cuda_ok(cuda, crnn_launch_sum_by_token(din, false, crnn_floats(dx, g->s.I), in->tokens, n, g->s.V, g->s.I,
-                                                    cuda->stream));
+    if (l->x)
+        crnn_cuda_sum_by_token(cuda, din, false, crnn_floats(dx, g->s.I), in->tokens, n, g->s.V, g->s.I);
 }
 
 static double layer_flop(const crnn_gru *g, bool backward)

@@ -66,7 +66,9 @@ static void make_memory(layer *l)
     if (l->folded)
         l->table = crnn_cuda_alloc_items(cuda, s->V, 3 * H, item);
     if (l->folded && s->training)
-        l->dtable = crnn_cuda_alloc_items(cuda, s->V, 3 * H, item);
+        l->dtable = crnn_cuda_alloc_items(cuda, s->V, 4 * H, item);
+    if (s->V > 0 && s->training)
+        crnn_cuda_need_workspace(cuda, crnn_sum_by_token_scratch(S * B, s->V));
     if (s->V > 0 && !l->folded)
         l->x = crnn_cuda_alloc_items(cuda, S * B, s->I, item);
     if (crnn_gru_own_halves(l))

@@ -14,7 +14,7 @@
  * product of the states before them. The rule depends on the GPU and on the shape alone, so a run goes on with the same bits.
  *
  * Characters as input: x K + b0 takes one of V values, so where that is less work a table [V,3H] of them is made ("folded"), the forward
- * pass looks rows up, and the backward pass sums gradients by character before its products.
+ * pass looks rows up, and the backward pass sums gradients by character before its products; the biases' are sums of those.
  */
 #ifndef CRNN_KERNELS_CUDA_GRU_OWN_H
 #define CRNN_KERNELS_CUDA_GRU_OWN_H
@@ -37,8 +37,9 @@ typedef struct {
     float *back,
         *dh;  /* [B,H] what comes back through R, in the loop; what comes back past z, there and from span to span */
     float *x; /* [S,B,I] embedded input, where characters are not folded */
-    float *table, *dtable; /* [V,3H] */
-    uint16_t *R16;         /* R in the format; of the loop, and where gates are computed anew */
+    float *table;  /* [V,3H] */
+    float *dtable; /* [V,4H] by character, the sums of the gates' gradients (dn_h, dz, dr, dn) */
+    uint16_t *R16; /* R in the format; of the loop, and where gates are computed anew */
     uint16_t *
         h16; /* in the format: the states before each time step of a span and the last, [S+1,B,H]; only reading [2,B,H] */
     uint16_t *x16, *K16; /* the input and K in the format, where it has 16 bits and characters are not folded */

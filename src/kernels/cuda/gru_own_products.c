@@ -175,11 +175,9 @@ static void sum_columns(layer *l, float *to, bool add, crnn_matrix from, int64_t
 /* Rows of the span, by character. */
 static void sum_by_token(layer *l, const pass *p, float *to, bool add, crnn_matrix from, int64_t columns)
 {
-    crnn_cuda *cuda = l->base.cuda;
     const crnn_gru_shape *s = &l->base.s;
-    if (!cuda->failure.status)
-        crnn_cuda_ok(cuda, crnn_launch_sum_by_token(to, add, from, p->in->tokens + p->from * s->B, p->steps * s->B,
-                                                    s->V, (int32_t)columns, cuda->stream));
+    crnn_cuda_sum_by_token(l->base.cuda, to, add, from, p->in->tokens + p->from * s->B, p->steps * s->B, s->V,
+                           (int32_t)columns);
 }
 
 /* Of the input's side, from parts 1 to 3: K, b0, and the input itself. */
@@ -205,11 +203,12 @@ void crnn_gru_own_gradients_of(crnn_gru_own *l, const crnn_gru_own_pass *p, bool
     int64_t H = l->base.s.H, H3 = 3 * H;
     crnn_cuda_product_shape dR = {.M = H, .N = H3, .ldc = H3, .transpose_a = true, .accumulate = begun};
     multiply_states(l, p, dR, p->d.R, gradients_from(l, 0));
+    if (l->folded) { /* of all four parts: the biases' gradients are sums of the table's, which has few rows */
+        sum_by_token(l, p, l->dtable, begun, gradients_from(l, 0), 4 * H);
+        return;
+    }
     sum_columns(l, p->d.b1, begun, gradients_from(l, 0), p->steps * l->base.s.B);
-    if (l->folded)
-        sum_by_token(l, p, l->dtable, begun, gradients_from(l, 1), H3);
-    else
-        input_gradients(l, p, begun);
+    input_gradients(l, p, begun);
 }
 
 /* The loop has in `back` what the persistent kernels leave to one product here. */
@@ -225,10 +224,11 @@ void crnn_gru_own_flow(crnn_gru_own *l, const crnn_gru_own_pass *p)
 /* What follows from the table's gradient. */
 void crnn_gru_own_gradients_end(crnn_gru_own *l, const crnn_gru_own_pass *p)
 {
-    int64_t H3 = 3 * (int64_t)l->base.s.H, I = l->base.s.I, V = l->base.s.V;
-    crnn_matrix sums = crnn_floats(l->dtable, H3);
+    int64_t H = l->base.s.H, H3 = 3 * H, I = l->base.s.I, V = l->base.s.V;
     if (!l->folded)
         return;
+    crnn_matrix sums = crnn_floats(l->dtable + H, 4 * H); /* parts 1 to 3 */
+    sum_columns(l, p->d.b1, false, crnn_floats(l->dtable, 4 * H), V);
     multiply(l, (crnn_cuda_product_shape){.M = I, .N = H3, .K = V, .ldc = H3, .transpose_a = true}, p->d.K,
              crnn_floats(p->in->embeddings, I), sums, NULL);
     multiply(l, (crnn_cuda_product_shape){.M = V, .N = I, .K = H3, .ldc = I, .transpose_b = true}, p->din, sums,

@@ -46,10 +46,11 @@ cudaError_t crnn_launch_gather(uint16_t *x /* [T,B] */, uint16_t *y /* [T,B] */,
                                const int64_t *starts /* [B] */, int32_t T, int32_t B, cudaStream_t stream);
 cudaError_t crnn_launch_embed(float *y /* [n,E] */, const uint16_t *tokens /* [n] */, const float *table /* [V,E] */,
                               int64_t n, int32_t E, cudaStream_t stream);
-/* dtable[v] (+)= sum of dy[i] over i with tokens[i] = v, in order of i. */
+/* dtable[v] (+)= sum of dy[i] over i with tokens[i] = v, in an order that the tokens alone decide. */
 cudaError_t crnn_launch_sum_by_token(float *dtable /* [V,E] */, bool add, crnn_matrix dy /* [n,E] */,
                                      const uint16_t *tokens /* [n] */, int64_t n, int32_t V, int32_t E,
-                                     cudaStream_t stream);
+                                     void *scratch /* [crnn_sum_by_token_scratch(n, V)] */, cudaStream_t stream);
+size_t crnn_sum_by_token_scratch(int64_t n, int32_t V);
 
 /* loss.cu. partials: [CRNN_GPU_PARTIALS] scratch. */
 cudaError_t crnn_launch_softmax_xent(crnn_step_numbers *numbers, float *z /* [n,V] */, const uint16_t *y /* [n] */,

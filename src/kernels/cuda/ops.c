@@ -27,12 +27,20 @@ static void cuda_embed(crnn_backend *be, float *y, const uint16_t *tokens, const
         crnn_cuda_ok(cuda, crnn_launch_embed(y, tokens, table, n, E, cuda->stream));
 }
 
+void crnn_cuda_sum_by_token(crnn_cuda *cuda, float *dtable, bool add, crnn_matrix dy, const uint16_t *tokens, int64_t n,
+                            int32_t V, int32_t E)
+{
+    crnn_cuda_need_workspace(cuda, crnn_sum_by_token_scratch(n, V));
+    if (!cuda->failure.status)
+        crnn_cuda_ok(cuda, crnn_launch_sum_by_token(dtable, add, dy, tokens, n, V, E, cuda->workspace, cuda->stream));
+}
+
 static void cuda_embed_backward(crnn_backend *be, float *dtable, const float *dy, const uint16_t *tokens, int64_t n,
                                 int32_t V, int32_t E)
 {
     crnn_cuda *cuda = crnn_cuda_of(be);
     if (crnn_cuda_begin(cuda, "embed_backward"))
-        crnn_cuda_ok(cuda, crnn_launch_sum_by_token(dtable, false, crnn_floats(dy, E), tokens, n, V, E, cuda->stream));
+        crnn_cuda_sum_by_token(cuda, dtable, false, crnn_floats(dy, E), tokens, n, V, E);
 }
 
 static void cuda_dropout(crnn_backend *be, float *y, const float *x, int64_t n, float p, uint64_t seed,

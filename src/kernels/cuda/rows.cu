@@ -2,7 +2,7 @@
 #include "kernels/cuda/formats.cuh"
 
 constexpr int THREADS = 256;
-constexpr int WIDE = 32, TALL = 16; // of a block that sums columns
+constexpr int WIDE = 32, TALL = 32; // of a block that sums columns
 
 // Each thread adds every TALL-th row of one column; the TALL sums are added in order, in double.
 template <class F>
@@ -10,12 +10,21 @@ __global__ void __launch_bounds__(WIDE *TALL, 1)
     column_sums(float *y, bool add, const __grid_constant__ crnn_matrix x, int64_t rows, int32_t columns, float unit)
 {
     SHARED(float, part, [TALL][WIDE]);
+    constexpr int AHEAD = 8; // loads on their way at a time: there are few blocks to hide one behind another
     const int lane = threadIdx.x % WIDE, group = threadIdx.x / WIDE, column = blockIdx.x * WIDE + lane;
     const auto *from = static_cast<const typename F::Item *>(x.at) + column;
     float sum = 0;
-    if (column < columns)
-        for (int64_t i = group; i < rows; i += TALL)
-            sum += F::read(from + i * x.ld, x.low);
+    for (int64_t base = group; base < rows && column < columns; base += TALL * AHEAD) {
+        float v[AHEAD];
+#pragma unroll
+        for (int j = 0; j < AHEAD; j++) {
+            const int64_t i = base + j * TALL;
+            v[j] = i < rows ? F::read(from + i * x.ld, x.low) : 0.0f;
+        }
+#pragma unroll
+        for (int j = 0; j < AHEAD; j++)
+            sum += v[j];
+    }
     part[group][lane] = sum;
     __syncthreads();
     if (group != 0 || column >= columns)
