@@ -194,6 +194,46 @@ static void many_texts_are_those_of_the_cpu(void **state)
     free(w);
 }
 
+/* Probabilities after its own text of one of many texts, by the CPU. */
+static void probabilities_of_the_cpu(float *p, const float *w, const uint16_t *prime, int primed, const uint16_t *text,
+                                     int64_t n, int32_t apart, const crnn_sample_options *options)
+{
+    crnn_device_config cpu = crnn_device_config_default();
+    cpu.kind = CRNN_DEVICE_CPU;
+    crnn_sampler *sampler = crnn_sampler_new(&shallow, w, 1, options, &cpu, NULL);
+    assert_int_equal(crnn_sampler_prime(sampler, prime, primed, NULL), CRNN_OK);
+    for (int64_t i = 0; i < n; i++)
+        assert_int_equal(crnn_sampler_prime(sampler, text + i * apart, 1, NULL), CRNN_OK);
+    assert_int_equal(crnn_sampler_probabilities(sampler, p, NULL), CRNN_OK);
+    crnn_sampler_free(sampler);
+}
+/* What is multiplied in 11 bits draws other texts sooner or later; but what it leaves is what the model says of the texts that it drew. */
+static void many_texts_in_tf32_leave_what_the_model_says(void **state)
+{
+    (void)state;
+    enum { COUNT = 40, N = 12 };
+    const crnn_sample_options options = {.temperature = 1, .top_p = 1, .seed = 7};
+    crnn_device_config device = test_device();
+    device.precision = CRNN_TF32;
+    if (device.kind == CRNN_DEVICE_CPU)
+        skip();
+    float *w = weights_of(&shallow), p[COUNT][V], wanted[V];
+    uint16_t text[N][COUNT];
+    const uint16_t prime[3] = {1, 2, 3};
+    crnn_sampler *sampler = crnn_sampler_new(&shallow, w, COUNT, &options, &device, NULL);
+    assert_int_equal(crnn_sampler_prime(sampler, prime, 3, NULL), CRNN_OK);
+    assert_int_equal(crnn_sampler_write(sampler, text[0], N, NULL), CRNN_OK);
+    assert_int_equal(crnn_sampler_probabilities(sampler, p[0], NULL), CRNN_OK);
+    for (int k = 0; k < COUNT; k += 13) {
+        probabilities_of_the_cpu(wanted, w, prime, 3, &text[0][k], N, COUNT, &options);
+        for (int v = 0; v < V; v++)
+            assert_true(fabsf(p[k][v] - wanted[v]) <
+                        0.02F); /* 2^-12 of each of 20 products of up to 1.5, 12 steps of it */
+    }
+    crnn_sampler_free(sampler);
+    free(w);
+}
+
 static void the_probabilities_are_the_models(void **state)
 {
     (void)state;
@@ -229,6 +269,7 @@ int main(void)
         cmocka_unit_test(parts_of_any_size_are_the_same_text),
         cmocka_unit_test(the_text_is_that_of_the_cpu),
         cmocka_unit_test(many_texts_are_those_of_the_cpu),
+        cmocka_unit_test(many_texts_in_tf32_leave_what_the_model_says),
         cmocka_unit_test(the_probabilities_are_the_models),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
