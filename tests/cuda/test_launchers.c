@@ -313,7 +313,8 @@ static void bfloat16_is_the_nearest(void **state)
         wanted[i] = (float)as((double)x[i], CUDA_R_16BF);
     uint16_t *narrow = room(2 * n);
     float *back = room(4 * n);
-    cuda(crnn_launch_narrow(narrow, 0, CRNN_FORMAT_BF16, 0, up(x, 4 * n), (int64_t)n, NULL));
+    cuda(crnn_launch_narrow((crnn_narrow){narrow, (int64_t)n, 0, CRNN_FORMAT_BF16, 0}, up(x, 4 * n), 1, (int64_t)n,
+                            NULL));
     cuda(crnn_launch_from_bf16(back, narrow, (int64_t)n, NULL));
     expect_floats(down(back, 4 * n), wanted, n);
     give_back();
@@ -321,21 +322,25 @@ static void bfloat16_is_the_nearest(void **state)
 static void fp16_is_the_nearest_and_low_parts_are_the_rest(void **state)
 {
     (void)state;
-    const size_t n = 1000;
-    for (size_t parts = 1; parts <= 2; parts++) {
+    const size_t n = 1000, rows[] = {1, 40, 1, 40};
+    for (size_t k = 0; k < 4; k++) { /* low parts behind all high ones, or behind those of their row */
+        const size_t parts = 1 + k / 2, columns = n / rows[k], ld = rows[k] > 1 ? parts * columns : columns;
+        const size_t low = rows[k] > 1 ? columns : n;
         const float *x = floats(n, 100);
-        uint16_t *narrow = room(2 * parts * n);
-        cuda(crnn_launch_narrow(narrow, (int64_t)n, parts == 2 ? CRNN_FORMAT_SPLIT : CRNN_FORMAT_FP16, 8, up(x, 4 * n),
-                                (int64_t)n, NULL));
-        const uint16_t *got = down(narrow, 2 * parts * n);
+        const crnn_narrow to = {room(2 * parts * n), (int64_t)ld, (int64_t)low,
+                                parts == 2 ? CRNN_FORMAT_SPLIT : CRNN_FORMAT_FP16, 8};
+        cuda(crnn_launch_narrow(to, up(x, 4 * n), (int64_t)rows[k], (int64_t)columns, NULL));
+        const uint16_t *got = down(to.at, 2 * parts * n);
         for (size_t i = 0; i < n; i++) {
+            const size_t at = i / columns * ld + i % columns;
             const double v = (double)x[i] * 256, high = as(v, CUDA_R_16F);
-            assert_true(get(got, CUDA_R_16F, i) == high);
-            assert_true(parts == 1 || get(got, CUDA_R_16F, n + i) == as(v - high, CUDA_R_16F));
+            assert_true(get(got, CUDA_R_16F, at) == high);
+            assert_true(parts == 1 || get(got, CUDA_R_16F, low + at) == as(v - high, CUDA_R_16F));
         }
         give_back();
     }
-    assert_int_equal(crnn_launch_narrow(NULL, 0, CRNN_FORMAT_FLOAT, 0, NULL, 1, NULL), cudaErrorInvalidValue);
+    assert_int_equal(crnn_launch_narrow((crnn_narrow){.format = CRNN_FORMAT_FLOAT}, NULL, 1, 1, NULL),
+                     cudaErrorInvalidValue);
 }
 /* Sums over numbers of 16 bits are those over the floats that they stand for. */
 static void sums_read_every_format(void **state)
@@ -375,12 +380,43 @@ static void sums_read_every_format(void **state)
 
 /* ---- gates.cu */
 typedef struct {
-    int B, H, V;              /* V > 0: tokens */
-    bool narrow, last, again; /* again: the gates alone */
+    int B, H, V;      /* V > 0: tokens */
+    int pieces;       /* of a sum */
+    bool last, again; /* again: the gates alone */
+    crnn_number_format format;
 } step;
-static const step steps[] = {{1, 1, 0, false, true, false},    {3, 5, 0, true, false, false},
-                             {2, 130, 4, false, false, false}, {5, 33, 7, true, true, false},
-                             {3, 37, 5, false, false, true},   {4, 35, 0, false, false, true}};
+static const step steps[] = {
+    {1, 1, 0, 1, true, false, CRNN_FORMAT_SPLIT},    {3, 5, 0, 1, false, false, CRNN_FORMAT_BF16},
+    {2, 130, 4, 3, false, false, CRNN_FORMAT_SPLIT}, {5, 33, 7, 1, true, false, CRNN_FORMAT_BF16},
+    {3, 37, 5, 1, false, true, CRNN_FORMAT_FP16},    {4, 35, 0, 2, false, true, CRNN_FORMAT_SPLIT},
+    {4, 35, 0, 1, false, false, CRNN_FORMAT_FP16}};
+enum { DOUBLINGS = 5 };
+static int halves_of(const step *s)
+{
+    return s->format == CRNN_FORMAT_SPLIT ? 2 : 1;
+}
+static cudaDataType type_of(const step *s)
+{
+    return s->format == CRNN_FORMAT_BF16 ? CUDA_R_16BF : CUDA_R_16F;
+}
+/* What x must have become at place i, in both parts. */
+static void expect_narrow(const step *s, const uint16_t *got, size_t i, size_t low, double x, double relative)
+{
+    const double v = x * (1 << DOUBLINGS), seen = get(got, type_of(s), i);
+    const double rest = halves_of(s) == 2 ? get(got, CUDA_R_16F, i + low) : 0;
+    const double unit = s->format == CRNN_FORMAT_BF16 ? 0x1p-8 : halves_of(s) == 2 ? 0x1p-22 : 0x1p-11;
+    if (!(fabs(seen + rest - v) <= (unit + relative) * fabs(v) + 0x1p-24 + relative * (1 << DOUBLINGS)))
+        fail_msg("%g became %g and %g", v, seen, rest);
+}
+/* Parts of a sum as a product leaves them; sums[row * columns + j] is what they add up to. */
+static float *parts_of_sums(double *sums, const step *s, size_t rows, size_t columns)
+{
+    const size_t halves = (size_t)halves_of(s), one = rows * halves * columns, n = (size_t)s->pieces * one;
+    float *x = floats(n, 1);
+    for (size_t i = 0; i < n; i++)
+        sums[i % one / (halves * columns) * columns + i % columns] += (double)x[i];
+    return up(x, 4 * n);
+}
 static double sigmoid(double x)
 {
     return 1 / (1 + exp(-x));
@@ -391,13 +427,15 @@ static void check_gates(const step *s)
     const size_t B = (size_t)s->B, H = (size_t)s->H, ldk = 4 * H + 3, keeps = (B - 1) * ldk + 4 * H, at = s->V ? 0 : H;
     const size_t ldx = s->V ? 3 * H : ldk;
     const uint16_t *tokens = s->V ? ids(B, (unsigned)s->V) : NULL;
-    const float *hp = floats(B * 3 * H, 2), *b1 = floats(3 * H, 1), *h_prev = floats(B * H, 1);
+    const float *b1 = floats(3 * H, 1), *h_prev = floats(B * H, 1);
+    const size_t halves = (size_t)halves_of(s), low = B * H + 3;
+    double *hp = host(8 * B * 3 * H);
     const float *xp = floats(s->V ? (size_t)s->V * 3 * H : keeps, 2);
     float *keep = s->V ? room(4 * keeps) : up(xp, 4 * keeps);
     crnn_gates g = {.h = s->again ? NULL : room(4 * B * H),
-                    .h16 = s->narrow ? room(2 * B * H) : NULL,
+                    .h16 = {s->again ? NULL : room(2 * halves * low), (int64_t)H, (int64_t)low, s->format, DOUBLINGS},
                     .keep = keep,
-                    .hp = up(hp, 4 * B * 3 * H),
+                    .hp = {parts_of_sums(hp, s, B, 3 * H), s->pieces, (int32_t)halves},
                     .b1 = up(b1, 12 * H),
                     .xp = s->V ? up(xp, 4 * (size_t)s->V * 3 * H) : keep + H,
                     .tokens = s->V ? up(tokens, 2 * B) : NULL,
@@ -408,13 +446,13 @@ static void check_gates(const step *s)
                     .H = s->H};
     cuda(crnn_launch_gates(&g, NULL));
     const float *h = s->again ? NULL : down(g.h, 4 * B * H), *kept = down(keep, 4 * keeps);
-    const uint16_t *h16 = s->narrow ? down(g.h16, 2 * B * H) : NULL;
+    const uint16_t *h16 = s->again ? NULL : down(g.h16.at, 2 * halves * low);
     for (size_t b = 0; b < B; b++)
         for (size_t j = 0; j < H; j++) {
-            const float *x = xp + at + (s->V ? tokens[b] : b) * ldx + j, *p = hp + b * 3 * H + j;
-            const double n_h = (double)p[0] + (double)b1[j],
-                         z = sigmoid((double)x[0] + (double)p[H] + (double)b1[H + j]),
-                         r = sigmoid((double)x[H] + (double)p[2 * H] + (double)b1[2 * H + j]),
+            const float *x = xp + at + (s->V ? tokens[b] : b) * ldx + j;
+            const double *p = hp + b * 3 * H + j, n_h = p[0] + (double)b1[j],
+                         z = sigmoid((double)x[0] + p[H] + (double)b1[H + j]),
+                         r = sigmoid((double)x[H] + p[2 * H] + (double)b1[2 * H + j]),
                          n = tanh((double)x[2 * H] + r * n_h);
             const double wanted[] = {n_h, z, r, n}, next = z * (double)h_prev[b * H + j] + (1 - z) * n;
             for (size_t k = 0; k < 4; k++) /* a few roundings of sums below 5 */
@@ -422,7 +460,7 @@ static void check_gates(const step *s)
             if (h)
                 expect(&h[b * H + j], &next, 1, 2e-6, 1e-6);
             if (h16)
-                assert_true(get(h16, CUDA_R_16BF, b * H + j) == as((double)h[b * H + j], CUDA_R_16BF));
+                expect_narrow(s, h16, b * H + j, low, (double)h[b * H + j], 0);
         }
     give_back();
 }
@@ -435,38 +473,34 @@ static void the_gates_of_a_step(void **state)
 static void check_gates_backward(const step *s)
 {
     const size_t B = (size_t)s->B, H = (size_t)s->H, ldk = 4 * H + 3, keeps = (B - 1) * ldk + 4 * H;
-    const float *kept = floats(keeps, 0.9F), *back = floats(B * H, 1), *dhs = floats(B * H, 1),
-                *h_prev = floats(B * H, 1);
+    const float *kept = floats(keeps, 0.9F), *dhs = floats(B * H, 1), *h_prev = floats(B * H, 1);
     const float *dh = floats(B * H, 1);
-    const size_t ldd = 4 * H + 1, all = B * ldd, item = s->narrow ? 2 : 4;
+    const size_t halves = (size_t)halves_of(s), low = 4 * H, ldd = halves * low + 1, all = B * ldd;
+    double *back = host(8 * B * H);
+    const crnn_sums sums = {parts_of_sums(back, s, B, H), s->pieces, (int32_t)halves};
     crnn_gates_backward g = {.dh = s->last ? room(4 * B * H) : up(dh, 4 * B * H),
                              .keep = up(kept, 4 * keeps),
-                             .d = room(item * all),
-                             .back = s->last ? room(4 * B * H) : up(back, 4 * B * H),
+                             .d = {room(2 * all), (int64_t)ldd, (int64_t)low, s->format, DOUBLINGS},
+                             .back = s->last ? (crnn_sums){room(4 * B * H), 1, 1} : sums,
                              .dhs = up(dhs, 4 * B * H),
                              .h_prev = up(h_prev, 4 * B * H),
                              .last = s->last,
-                             .bf16 = s->narrow,
                              .ldk = (int64_t)ldk,
-                             .ldd = (int64_t)ldd,
                              .B = s->B,
                              .H = s->H};
     cuda(crnn_launch_gates_backward(&g, NULL));
     const float *passed = down(g.dh, 4 * B * H);
-    const void *got = down(g.d, item * all);
+    const uint16_t *got = down(g.d.at, 2 * all);
     for (size_t b = 0; b < B; b++)
         for (size_t j = 0; j < H; j++) {
             const float *k = kept + b * ldk + j;
             const double n_h = (double)k[0], z = (double)k[H], r = (double)k[2 * H], n = (double)k[3 * H];
-            const double d = (double)dhs[b * H + j] + (s->last ? 0 : (double)dh[b * H + j] + (double)back[b * H + j]);
+            const double d = (double)dhs[b * H + j] + (s->last ? 0 : (double)dh[b * H + j] + back[b * H + j]);
             const double dn = d * (1 - z) * (1 - n * n), dz = d * ((double)h_prev[b * H + j] - n) * z * (1 - z),
                          dr = dn * n_h * r * (1 - r), past = d * z;
             const double wanted[] = {dn * r, dz, dr, dn};
-            for (size_t i = 0; i < 4;
-                 i++) { /* products of a few factors, each off by roundings of differences below 2 */
-                const float one = (float)get(got, s->narrow ? CUDA_R_16BF : CUDA_R_32F, b * ldd + i * H + j);
-                expect(&one, &wanted[i], 1, s->narrow ? 0x1p-8 : 2e-6, 2e-6);
-            }
+            for (size_t i = 0; i < 4; i++) /* products of a few factors, each off by roundings of differences below 2 */
+                expect_narrow(s, got, b * ldd + i * H + j, low, wanted[i], 2e-6);
             expect(&passed[b * H + j], &past, 1, 2e-6, 2e-6);
         }
     give_back();
@@ -476,6 +510,7 @@ static void the_gates_of_a_step_backward(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
         check_gates_backward(&steps[i]);
+    assert_int_equal(crnn_launch_gates(&(crnn_gates){.B = 1, .H = 1}, NULL), cudaErrorInvalidValue); /* of no format */
 }
 
 /* ---- sample.cu */

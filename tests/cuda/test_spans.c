@@ -41,6 +41,8 @@ static uint16_t *text(crnn_backend *be, int64_t n, int32_t V)
     return device;
 }
 
+static int64_t longest_sum; /* of one product in split precision; 0: as ever */
+
 static crnn_backend *open_with(const char *algo, crnn_precision precision, int64_t gate_bytes)
 {
     crnn_device_config config = crnn_device_config_default();
@@ -52,6 +54,7 @@ static crnn_backend *open_with(const char *algo, crnn_precision precision, int64
     if (!be)
         fail_msg("%s", err.text);
     ((crnn_cuda *)be)->gate_bytes = gate_bytes;
+    ((crnn_cuda *)be)->longest_sum = longest_sum;
     return be;
 }
 
@@ -156,7 +159,28 @@ static void the_loop_in_spans(void **state)
 {
     (void)state;
     spans_give_the_same("loop", CRNN_FP32, 1e-6);
+    spans_give_the_same("loop", CRNN_TF32, 0x1p-10);
     spans_give_the_same("loop", CRNN_BF16, 0x1p-8);
+}
+/* Sums that are cut into pieces, of which the last may be shorter, are those of whole products but for the order. */
+static void products_in_pieces(void **state)
+{
+    (void)state;
+    static const crnn_gru_shape cut[] = {{3, 3, 5, 18, 4, true}, {2, 5, 6, 32, 0, true}, {4, 1, 4, 8, 3, true}};
+    for (size_t i = 0; i < sizeof cut / sizeof *cut; i++) {
+        const crnn_gru_shape *s = &cut[i];
+        longest_sum = 0;
+        result whole = run("loop", CRNN_FP32, s, 0);
+        longest_sum = 8;
+        result pieces = run("loop", CRNN_FP32, s, 0);
+        longest_sum = 0;
+        assert_memory_not_equal(pieces.dw, whole.dw, (size_t)whole.weights * sizeof(float));
+        close_to("states", s, s->T, pieces.hs, whole.hs, whole.states, 1e-6);
+        close_to("weights", s, s->T, pieces.dw, whole.dw, whole.weights, 1e-6);
+        close_to("input", s, s->T, pieces.din, whole.din, whole.inputs, 1e-6);
+        result_free(&whole);
+        result_free(&pieces);
+    }
 }
 static void persistent_kernels_in_spans(void **state)
 {
@@ -211,6 +235,7 @@ int main(int argc, char **argv)
         cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_loop_in_spans),
+        cmocka_unit_test(products_in_pieces),
         cmocka_unit_test(persistent_kernels_in_spans),
         cmocka_unit_test(memory_is_bounded),
         cmocka_unit_test(the_allowance_is_an_eighth_of_the_gpu),

@@ -743,6 +743,7 @@ typedef struct {
     float *w, *m, *v; /* device, [n] */
     crnn_persist_plan plan[MATRICES][2];
     void *work[MATRICES][2];
+    uint16_t *rows[MATRICES];
 } weights;
 
 /* Between the matrices lie other weights, so that some of their rows begin anywhere. */
@@ -754,25 +755,34 @@ static int64_t place_of(int matrix)
         at += before[k] + (k ? 3 * sides[k - 1] * sides[k - 1] : 0);
     return at;
 }
+static size_t bytes_of_rows(int matrix) /* in split precision; else half of it */
+{
+    return (size_t)(2 * 3 * sides[matrix] * sides[matrix]) * sizeof(uint16_t);
+}
 static weights weights_new(const float *w, const float *m, const float *v, int64_t n, int tiles,
                            crnn_persist_precision precision)
 {
     size_t bytes = (size_t)n * sizeof *w;
-    weights a = {device(w, bytes), device(m, bytes), device(v, bytes), {{{0}}}, {{0}}};
-    for (int k = 0; k < MATRICES; k++)
+    weights a = {.w = device(w, bytes), .m = device(m, bytes), .v = device(v, bytes)};
+    for (int k = 0; k < MATRICES; k++) {
+        a.rows[k] = device(NULL, bytes_of_rows(k));
         for (int d = 0; d < 2; d++) {
             const crnn_persist_wish wish = {.tiles = precision == CRNN_PERSIST_SPLIT ? 1 : tiles};
             assert_true(crnn_persist_plan_for(&a.plan[k][d], (crnn_persist_direction)d, precision, 3, sides[k],
                                               &small_gpu, &wish));
             a.work[k][d] = device(NULL, crnn_persist_bytes(&a.plan[k][d]));
         }
+    }
     return a;
 }
 static crnn_persist_copies copies_of(const weights *a, int k)
 {
-    return (crnn_persist_copies){a->w + place_of(k), 3 * sides[k], sides[k],
+    return (crnn_persist_copies){a->w + place_of(k),
+                                 3 * sides[k],
+                                 sides[k],
                                  crnn_persist_copy_of(&a->plan[k][0], a->work[k][0]),
-                                 crnn_persist_copy_of(&a->plan[k][1], a->work[k][1])};
+                                 crnn_persist_copy_of(&a->plan[k][1], a->work[k][1]),
+                                 a->rows[k]};
 }
 static void weights_free(weights *a)
 {
@@ -781,6 +791,8 @@ static void weights_free(weights *a)
         ok(cudaFree(all[i]));
     for (int k = 0; k < 2 * MATRICES; k++)
         ok(cudaFree(a->work[k / 2][k % 2]));
+    for (int k = 0; k < MATRICES; k++)
+        ok(cudaFree(a->rows[k]));
 }
 static void same_bytes(const void *a, const void *b, size_t bytes)
 {
@@ -790,6 +802,25 @@ static void same_bytes(const void *a, const void *b, size_t bytes)
     assert_memory_equal(x, y, bytes);
     free(x);
     free(y);
+}
+
+/* Rows as the weights have them, in the precision of the copies. */
+static void rows_are_those_of(const weights *a, int k, crnn_persist_precision precision)
+{
+    const int64_t n = 3 * sides[k] * sides[k];
+    float *w = malloc((size_t)n * sizeof *w);
+    uint16_t *rows = malloc(bytes_of_rows(k));
+    take(w, a->w + place_of(k), (size_t)n * sizeof *w);
+    take(rows, a->rows[k], bytes_of_rows(k));
+    const int32_t doublings = precision == CRNN_PERSIST_BF16 ? 0 : CRNN_PERSIST_DOUBLINGS;
+    const double units[] = {0x1p-8, 0x1p-11, 0x1p-22};
+    for (int64_t i = 0; i < n; i++) {
+        const double got = (double)read_narrow(precision, rows + i, n, doublings);
+        if (!(fabs(got - (double)w[i]) <= units[precision] * fabs((double)w[i]) + 0x1p-32)) /* half of fp16's least */
+            fail_msg("item %lld of matrix %d: %g for %g", (long long)i, k, got, (double)w[i]);
+    }
+    free(w);
+    free(rows);
 }
 
 /* One update that writes the copies, and one without whose weights are packed after it: the same bytes everywhere. */
@@ -831,6 +862,9 @@ static void check_update(int tiles, crnn_persist_precision precision, bool finit
             ok(crnn_persist_pack(&copies, precision, NULL));
         for (int d = 0; d < 2; d++) /* where the step was not taken, zeros */
             same_bytes(one.work[k][d], two.work[k][d], crnn_persist_bytes(&one.plan[k][d]));
+        same_bytes(one.rows[k], two.rows[k], bytes_of_rows(k));
+        if (finite)
+            rows_are_those_of(&one, k, precision);
     }
     assert_int_equal(cusim_errors(), 0);
     void *all[] = {(void *)(uintptr_t)update.g, (void *)(uintptr_t)update.inputs, (void *)(uintptr_t)update.numbers};

@@ -21,7 +21,7 @@ typedef struct {
     const uint32_t *word;
     const char *gave_up;
 } crnn_cuda_watched;
-enum { CRNN_MAX_WATCHED = 256, CRNN_STAGING_BYTES = 1 << 18 };
+enum { CRNN_MAX_WATCHED = 256, CRNN_STAGING_BYTES = 1 << 18, CRNN_LONGEST_SUM = 2048 };
 
 /* A list of ops on its way to one graph: issued once as it is, so that libraries are warm, then captured, then replayed. */
 typedef struct {
@@ -54,6 +54,8 @@ typedef struct {
     uint32_t *said; /* [CRNN_MAX_WATCHED] pinned host memory that they are read into */
 
     int64_t gate_bytes; /* that one layer of our own may keep for its backward pass; 0: an eighth of the GPU's memory */
+
+    int64_t longest_sum; /* in split precision, of one product on tensor cores; a multiple of 8; 0: CRNN_LONGEST_SUM */
 
     crnn_cuda_product *products; /* made at first use, kept */
     crnn_gru *layers;            /* all layers, so that a write to weights makes what they prepared stale */
@@ -118,9 +120,11 @@ typedef struct {
     int64_t M, N, K;
     int64_t lda, ldb, ldc; /* items from row to row as stored */
     bool transpose_a, transpose_b;
-    crnn_number_format format; /* of A and B; not SPLIT, whose parts are matrices of FP16 */
-    int32_t halvings;          /* the product is divided by 2^halvings */
-    bool accumulate;           /* C is added to */
+    crnn_number_format format;      /* of A and B; not SPLIT, whose parts are matrices of FP16 */
+    int32_t halvings;               /* the product is divided by 2^halvings */
+    bool accumulate;                /* C is added to */
+    int32_t batch;                  /* so many products at once; 0: one */
+    int64_t step_a, step_b, step_c; /* items from the matrices of one to those of the next */
 } crnn_cuda_product_shape;
 void crnn_cuda_multiply(crnn_cuda *cuda, const crnn_cuda_product_shape *shape, float *C, const void *A, const void *B,
                         const float *bias /* [N] or NULL */);

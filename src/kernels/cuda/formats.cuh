@@ -16,7 +16,7 @@ struct Float {
     }
 };
 
-// words: two neighbours side by side, the first in the low half; one word for each part.
+// words: two neighbours side by side, the first in the low half; one word for each part. write: one number, its low part `low` items behind.
 struct Bf16 {
     using Item = uint16_t;
     static constexpr int PARTS = 1;
@@ -24,6 +24,10 @@ struct Bf16 {
     {
         w[0] = __bfloat16_as_ushort(__float2bfloat16_rn(a)) |
                static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(b))) << 16;
+    }
+    static __device__ __forceinline__ void write(uint16_t *at, int64_t /* low */, float x)
+    {
+        *at = __bfloat16_as_ushort(__float2bfloat16_rn(x));
     }
     static __device__ __forceinline__ float read(const uint16_t *at, int64_t /* low */)
     {
@@ -42,6 +46,10 @@ struct Fp16 {
     {
         w[0] = pair(__float2half_rn(a), __float2half_rn(b));
     }
+    static __device__ __forceinline__ void write(uint16_t *at, int64_t /* low */, float x)
+    {
+        *at = __half_as_ushort(__float2half_rn(x));
+    }
     static __device__ __forceinline__ float read(const uint16_t *at, int64_t /* low */)
     {
         return __half2float(*reinterpret_cast<const __half *>(at));
@@ -57,26 +65,38 @@ struct Split : Fp16 {
         w[0] = pair(ha, hb);
         w[1] = pair(__float2half_rn(a - __half2float(ha)), __float2half_rn(b - __half2float(hb)));
     }
+    static __device__ __forceinline__ void write(uint16_t *at, int64_t low, float x)
+    {
+        uint32_t w[2];
+        words(w, x, 0.0f);
+        at[0] = static_cast<uint16_t>(w[0]);
+        at[low] = static_cast<uint16_t>(w[1]);
+    }
     static __device__ __forceinline__ float read(const uint16_t *at, int64_t low)
     {
         return Fp16::read(at, 0) + Fp16::read(at + low, 0);
     }
 };
 
-// body(F{}) with the structure that goes with a format.
-template <class Body> static inline cudaError_t with(crnn_number_format format, Body body)
+// body(F{}) with the structure that goes with a format of 16 bits.
+template <class Body> static inline cudaError_t with_narrow(crnn_number_format format, Body body)
 {
     switch (format) {
-    case CRNN_FORMAT_FLOAT:
-        return body(Float{});
     case CRNN_FORMAT_BF16:
         return body(Bf16{});
     case CRNN_FORMAT_FP16:
         return body(Fp16{});
     case CRNN_FORMAT_SPLIT:
         return body(Split{});
+    case CRNN_FORMAT_FLOAT:
+        break;
     }
     return cudaErrorInvalidValue;
+}
+// The same with any format.
+template <class Body> static inline cudaError_t with(crnn_number_format format, Body body)
+{
+    return format == CRNN_FORMAT_FLOAT ? body(Float{}) : with_narrow(format, body);
 }
 } // namespace format
 #endif

@@ -299,7 +299,7 @@ static const void *as_computed(layer *l, uint16_t *half, const float *from, int6
     crnn_cuda *cuda = l->base.cuda;
     if (!l->bf16)
         return from;
-    crnn_cuda_ok(cuda, crnn_launch_narrow(half, 0, CRNN_FORMAT_BF16, 0, from, n, cuda->stream));
+    crnn_cuda_ok(cuda, crnn_launch_narrow((crnn_narrow){half, n, 0, CRNN_FORMAT_BF16, 0}, from, 1, n, cuda->stream));
     return half;
 }
 

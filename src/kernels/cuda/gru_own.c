@@ -39,7 +39,7 @@ static int64_t span_of(const crnn_gru_shape *s, bool folded, double gate_bytes)
     return (s->T + spans - 1) / spans;
 }
 
-static void make_narrow_memory(layer *l)
+static void make_narrow_memory(layer *l, bool anew)
 {
     crnn_cuda *cuda = l->base.cuda;
     const crnn_gru_shape *s = &l->base.s;
@@ -49,9 +49,9 @@ static void make_narrow_memory(layer *l)
         l->x16 = crnn_cuda_alloc_items(cuda, halves * S * B, s->I, half);
         l->K16 = crnn_cuda_alloc_items(cuda, halves * s->I, 3 * H, half);
     }
-    if (s->training || l->bf16)
+    if (s->training || !l->persistent)
         l->h16 = crnn_cuda_alloc_items(cuda, halves * (s->training ? S + 1 : 2) * B, H, half);
-    if (l->bf16 || (s->training && crnn_gru_own_in_spans(l)))
+    if (anew || !l->persistent)
         l->R16 = crnn_cuda_alloc_items(cuda, halves * H, 3 * H, half);
 }
 
@@ -71,14 +71,14 @@ static void make_memory(layer *l)
         crnn_cuda_need_workspace(cuda, crnn_sum_by_token_scratch(S * B, s->V));
     if (s->V > 0 && !l->folded)
         l->x = crnn_cuda_alloc_items(cuda, S * B, s->I, item);
-    if (crnn_gru_own_halves(l))
-        make_narrow_memory(l);
+    make_narrow_memory(l, anew);
+    int64_t sums = l->persistent ? 0 : crnn_gru_own_halves(l) * crnn_gru_own_pieces(l, H), steps = anew ? S : 0;
     if (anew || !l->persistent)
-        l->hp = crnn_cuda_alloc_items(cuda, (anew ? S : 1) * B, 3 * H, item);
+        l->hp = crnn_cuda_alloc_items(cuda, (steps > sums ? steps : sums) * B, 3 * H, item);
     if (anew || (s->training && !l->persistent))
         l->dh = crnn_cuda_alloc_items(cuda, B, H, item);
     if (s->training && !l->persistent)
-        l->back = crnn_cuda_alloc_items(cuda, B, H, item);
+        l->back = crnn_cuda_alloc_items(cuda, crnn_gru_own_halves(l) * crnn_gru_own_pieces(l, 3 * H) * B, H, item);
     for (int i = 0; i < crnn_gru_own_passes(l); i++) {
         l->space[i] = crnn_cuda_alloc(&cuda->base, crnn_persist_bytes(&l->plan[i]));
         if (l->space[i])
@@ -88,7 +88,7 @@ static void make_memory(layer *l)
     }
 }
 
-static const crnn_number_format persist_format[] = {
+static const crnn_number_format format_of[] = {
     [CRNN_FP32] = CRNN_FORMAT_SPLIT, [CRNN_TF32] = CRNN_FORMAT_FP16, [CRNN_BF16] = CRNN_FORMAT_BF16};
 
 /* What follows from the GPU and the shape. */
@@ -129,9 +129,8 @@ static crnn_gru *make(crnn_cuda *cuda, const crnn_gru_shape *shape, const crnn_g
     l->base = (crnn_gru){.way = way, .cuda = cuda, .s = *shape};
     l->folded = folds(shape);
     l->persistent = way != &crnn_gru_loop;
-    l->bf16 = !l->persistent && cuda->config.precision == CRNN_BF16;
-    l->format = l->persistent ? persist_format[cuda->config.precision] : l->bf16 ? CRNN_FORMAT_BF16 : CRNN_FORMAT_FLOAT;
-    l->doublings = l->format == CRNN_FORMAT_FP16 || l->format == CRNN_FORMAT_SPLIT ? CRNN_PERSIST_DOUBLINGS : 0;
+    l->format = format_of[cuda->config.precision];
+    l->doublings = l->format == CRNN_FORMAT_BF16 ? 0 : CRNN_PERSIST_DOUBLINGS;
     plan_layer(l);
     if (!cuda->failure.status)
         make_memory(l);
@@ -218,13 +217,13 @@ static void layer_prepare(crnn_gru *g, const crnn_gru_input *in, const float *w)
     crnn_gru_own_prepare(crnn_gru_own_of(g), in, &p);
 }
 
-static crnn_persist_copies persist_copies(const crnn_gru *g, const float *w)
+static crnn_persist_copies layer_copies(const crnn_gru *g, const float *w)
 {
     const layer *l = crnn_gru_own_of(g);
-    crnn_persist_copies copies = {crnn_gru_own_parts_of(g, w).R, 3 * (int64_t)g->s.H, g->s.H, {0}, {0}};
-    copies.forward = crnn_persist_copy_of(&l->plan[0], l->space[0]);
-    if (g->s.training)
-        copies.backward = crnn_persist_copy_of(&l->plan[1], l->space[1]);
+    crnn_persist_copies copies = {
+        .R = crnn_gru_own_parts_of(g, w).R, .ldr = 3 * (int64_t)g->s.H, .H = g->s.H, .rows = l->R16};
+    for (int i = 0; i < crnn_gru_own_passes(l); i++)
+        *(i ? &copies.backward : &copies.forward) = crnn_persist_copy_of(&l->plan[i], l->space[i]);
     return copies;
 }
 
@@ -262,7 +261,7 @@ static void layer_backward(crnn_gru *g, float *din, float *dw, const float *dhs,
         crnn_gru_own_backward(l, &pass);
         crnn_gru_own_gradients_of(l, &pass, pass.from + pass.steps < T);
         if (pass.from)
-            crnn_gru_own_flow(l, &pass);
+            crnn_gru_own_flow(l);
     }
     crnn_gru_own_gradients_end(l, &pass);
 }
@@ -279,12 +278,12 @@ static double layer_flop(const crnn_gru *g, bool backward)
 }
 
 /* The ways differ in how a layer is made. */
-#define WAY(make_it, copies_of)                                                                                        \
+#define WAY(make_it)                                                                                                   \
     {                                                                                                                  \
         .make = make_it, .free = layer_free, .params = layer_params, .pack = layer_pack, .unpack = layer_unpack,       \
-        .prepare = layer_prepare, .copies = copies_of, .forward = layer_forward, .backward = layer_backward,           \
+        .prepare = layer_prepare, .copies = layer_copies, .forward = layer_forward, .backward = layer_backward,        \
         .flop = layer_flop                                                                                             \
     }
-const crnn_gru_way crnn_gru_loop = WAY(loop_make, NULL);
-const crnn_gru_way crnn_gru_persist = WAY(persist_make, persist_copies);
-const crnn_gru_way crnn_gru_persist_cluster = WAY(persist_cluster_make, persist_copies);
+const crnn_gru_way crnn_gru_loop = WAY(loop_make);
+const crnn_gru_way crnn_gru_persist = WAY(persist_make);
+const crnn_gru_way crnn_gru_persist_cluster = WAY(persist_cluster_make);

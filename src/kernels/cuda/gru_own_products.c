@@ -7,21 +7,11 @@ typedef crnn_gru_own_pass pass;
 
 /* --- factors in the layer's format ------------------------------------------------------------------------------------ */
 
-/* [rows,columns] without gaps: floats, or their copy in the format. */
-static crnn_matrix dense(const layer *l, const float *floats, const uint16_t *narrow, int64_t rows, int64_t columns)
-{
-    if (!crnn_gru_own_halves(l))
-        return crnn_floats(floats, columns);
-    return (crnn_matrix){narrow, columns, rows * columns, l->format, l->doublings};
-}
-
 static crnn_matrix gradients_from(const layer *l, int64_t part)
 {
-    int64_t H = l->base.s.H;
-    void *d = crnn_gru_own_gradients(l, 0);
-    if (!crnn_gru_own_halves(l))
-        return crnn_floats((float *)d + part * H, 4 * H);
-    return (crnn_matrix){(uint16_t *)d + part * H, 8 * H, 4 * H, l->format, crnn_gru_own_gradient_doublings(l)};
+    crnn_narrow d = crnn_gru_own_gradients(l, 0);
+    d.at += part * l->base.s.H;
+    return crnn_gru_own_read(d);
 }
 
 static const float *input_rows(const layer *l, const pass *p)
@@ -29,20 +19,20 @@ static const float *input_rows(const layer *l, const pass *p)
     return l->x ? l->x : p->in->x + p->from * l->base.s.B * l->base.s.I;
 }
 
-static crnn_matrix input_of(const layer *l, const pass *p)
+static crnn_narrow input_of(const layer *l, const pass *p)
 {
-    return dense(l, input_rows(l, p), l->x16, p->steps * l->base.s.B, l->base.s.I);
+    return crnn_gru_own_dense(l, l->x16, p->steps * l->base.s.B, l->base.s.I);
 }
 
-static crnn_matrix kernel_of(const layer *l, const pass *p)
+static crnn_narrow kernel_of(const layer *l)
 {
-    return dense(l, p->w.K, l->K16, l->base.s.I, 3 * (int64_t)l->base.s.H);
+    return crnn_gru_own_dense(l, l->K16, l->base.s.I, 3 * (int64_t)l->base.s.H);
 }
 
-static crnn_matrix recurrent_of(const layer *l, const pass *p)
+static crnn_matrix recurrent_of(const layer *l)
 {
     int64_t H = l->base.s.H;
-    return dense(l, p->w.R, l->R16, H, 3 * H);
+    return crnn_gru_own_read(crnn_gru_own_dense(l, l->R16, H, 3 * H));
 }
 
 /* From row i and item j on; a transposed factor of a product runs over its rows. */
@@ -58,7 +48,7 @@ static const void *at(const crnn_matrix *m, int64_t i, int64_t j)
 static void multiply_split(crnn_cuda *cuda, crnn_cuda_product_shape *shape, float *C, const crnn_matrix *A,
                            const crnn_matrix *B, const float *bias)
 {
-    const int64_t piece = 2048, K = shape->K;
+    const int64_t piece = cuda->longest_sum ? cuda->longest_sum : CRNN_LONGEST_SUM, K = shape->K;
     bool over_rows = shape->transpose_a && !shape->transpose_b;
     shape->format = CRNN_FORMAT_FP16;
     for (int64_t k = 0; k < K; k += shape->K) {
@@ -85,47 +75,75 @@ static void multiply(layer *l, crnn_cuda_product_shape shape, float *C, crnn_mat
         crnn_cuda_multiply(l->base.cuda, &shape, C, A.at, B.at, bias);
 }
 
-/* n items in the format, of a matrix of `low` items; nothing where there is no copy. */
-static void narrow(layer *l, uint16_t *to, int64_t low, const float *from, int64_t n)
+static void narrow(layer *l, crnn_narrow to, const float *from, int64_t rows, int64_t columns)
 {
     crnn_cuda *cuda = l->base.cuda;
-    if (to && n && !cuda->failure.status)
-        crnn_cuda_ok(cuda, crnn_launch_narrow(to, low, l->format, l->doublings, from, n, cuda->stream));
+    if (rows && !cuda->failure.status)
+        crnn_cuda_ok(cuda, crnn_launch_narrow(to, from, rows, columns, cuda->stream));
 }
 
-/* C = (+) the states before each of the span's time steps, or their transpose, times B. */
-static void multiply_states(layer *l, const pass *p, crnn_cuda_product_shape shape, float *C, crnn_matrix B)
+/* The states before each of the span's time steps. */
+static crnn_matrix states_of(const layer *l, const pass *p)
 {
-    int64_t rows = l->base.s.B, H = l->base.s.H, *states = shape.transpose_a ? &shape.K : &shape.M;
-    *states = p->steps * rows;
-    if (l->h16) { /* where they lie one after the other */
-        multiply(l, shape, C, (crnn_matrix){l->h16, H, (p->steps + 1) * rows * H, l->format, l->doublings}, B, NULL);
-        return;
-    }
-    *states = rows;
-    multiply(l, shape, C, crnn_floats(crnn_gru_own_h_before(l, p), H), B, NULL);
-    *states = (p->steps - 1) * rows;
-    if (!*states)
-        return;
-    if (shape.transpose_a) {
-        shape.accumulate = true;
-        B.at = at(&B, rows, 0);
-    } else {
-        C += rows * shape.ldc;
-    }
-    multiply(l, shape, C, crnn_floats(p->hs + p->from * rows * H, H), B, NULL);
+    return crnn_gru_own_read(crnn_gru_own_states(l, 0, p->steps));
 }
 
 /* --- before the passage ------------------------------------------------------------------------------------------------ */
 
 void crnn_gru_own_prepare(crnn_gru_own *l, const crnn_gru_input *in, const crnn_gru_own_parts *w)
 {
-    int64_t H = l->base.s.H, H3 = 3 * H, I = l->base.s.I, V = l->base.s.V;
+    int64_t H3 = 3 * (int64_t)l->base.s.H, I = l->base.s.I, V = l->base.s.V;
     if (l->folded)
         multiply(l, (crnn_cuda_product_shape){.M = V, .N = H3, .K = I, .ldc = H3}, l->table,
                  crnn_floats(in->embeddings, I), crnn_floats(w->K, H3), w->b0);
-    narrow(l, l->R16, H * H3, w->R, H * H3);
-    narrow(l, l->K16, I * H3, w->K, I * H3);
+    else
+        narrow(l, kernel_of(l), w->K, I, H3);
+}
+
+/* A product that is cut over K is one of products side by side, but for a last piece that is shorter. */
+static void multiply_pieces(crnn_cuda *cuda, crnn_cuda_product_shape shape, float *C, crnn_matrix A, crnn_matrix B,
+                            int32_t pieces)
+{
+    const int64_t K = shape.K, length = pieces == 1 ? K : ((K + pieces - 1) / pieces + 7) / 8 * 8;
+    const bool equal = pieces * length == K;
+    shape.K = length;
+    shape.batch = equal ? pieces : pieces - 1;
+    shape.step_a = length;
+    shape.step_b = shape.transpose_b ? length : length * B.ld;
+    crnn_cuda_multiply(cuda, &shape, C, A.at, B.at, NULL);
+    if (equal)
+        return;
+    const int64_t done = shape.batch * length;
+    C += shape.batch * shape.step_c;
+    shape.K = K - done;
+    shape.batch = 1;
+    crnn_cuda_multiply(cuda, &shape, C, at(&A, 0, done), shape.transpose_b ? at(&B, 0, done) : at(&B, done, 0), NULL);
+}
+
+void crnn_gru_own_step(crnn_gru_own *l, float *sums, crnn_narrow from, bool back)
+{
+    const int64_t rows = l->base.s.B, H = l->base.s.H, N = back ? H : 3 * H, halves = crnn_gru_own_halves(l);
+    crnn_matrix A = crnn_gru_own_read(from), R = recurrent_of(l);
+    crnn_cuda_product_shape shape = {.M = halves * rows,
+                                     .N = N,
+                                     .K = back ? 3 * H : H,
+                                     .lda = A.ld / halves,
+                                     .ldb = R.ld,
+                                     .ldc = N,
+                                     .transpose_b = back,
+                                     .format = l->format == CRNN_FORMAT_SPLIT ? CRNN_FORMAT_FP16 : l->format,
+                                     .halvings = A.doublings + R.doublings,
+                                     .step_c = halves * rows * N};
+    const int32_t pieces = crnn_gru_own_pieces(l, shape.K);
+    multiply_pieces(l->base.cuda, shape, sums, A, R, pieces);
+    if (halves == 1)
+        return;
+    R.at = at(&R, 0, R.low);
+    shape.M = rows;
+    shape.lda = A.ld;
+    shape.ldc = 2 * N;
+    shape.accumulate = true;
+    multiply_pieces(l->base.cuda, shape, sums + N, A, R, pieces);
 }
 
 /* Parts 1 to 3 of keep become x K + b0. */
@@ -136,28 +154,30 @@ void crnn_gru_own_project(crnn_gru_own *l, const crnn_gru_own_pass *p)
     int64_t n = p->steps * s->B, H = s->H, first = p->from * s->B;
     if (l->x && !cuda->failure.status)
         crnn_cuda_ok(cuda, crnn_launch_embed(l->x, p->in->tokens + first, p->in->embeddings, n, s->I, cuda->stream));
-    narrow(l, l->x16, n * s->I, input_rows(l, p), n * s->I);
-    multiply(l, (crnn_cuda_product_shape){.M = n, .N = 3 * H, .K = s->I, .ldc = 4 * H}, l->keep + H, input_of(l, p),
-             kernel_of(l, p), p->w.b0);
+    narrow(l, input_of(l, p), input_rows(l, p), n, s->I);
+    multiply(l, (crnn_cuda_product_shape){.M = n, .N = 3 * H, .K = s->I, .ldc = 4 * H}, l->keep + H,
+             crnn_gru_own_read(input_of(l, p)), crnn_gru_own_read(kernel_of(l)), p->w.b0);
 }
 
 void crnn_gru_own_gates(crnn_gru_own *l, const crnn_gru_own_pass *p)
 {
     crnn_cuda *cuda = l->base.cuda;
-    int64_t B = l->base.s.B, H = l->base.s.H, H3 = 3 * H, first = p->from * B, all = (p->steps + 1) * B * H;
+    int64_t B = l->base.s.B, H = l->base.s.H, H3 = 3 * H, first = p->from * B, rows = p->steps * B;
     if (!l->folded)
         crnn_gru_own_project(l, p);
-    narrow(l, l->h16, all, crnn_gru_own_h_before(l, p), B * H);
-    narrow(l, l->h16 ? l->h16 + B * H : NULL, all, p->hs + first * H, (p->steps - 1) * B * H);
-    multiply_states(l, p, (crnn_cuda_product_shape){.N = H3, .K = H, .ldc = H3}, l->hp, recurrent_of(l, p));
-    crnn_gates gates = {.keep = l->keep,
-                        .hp = l->hp,
+    narrow(l, crnn_gru_own_states(l, 0, p->steps), crnn_gru_own_h_before(l, p), B, H);
+    narrow(l, crnn_gru_own_states(l, 1, p->steps), p->hs + first * H, rows - B, H);
+    multiply(l, (crnn_cuda_product_shape){.M = rows, .N = H3, .K = H, .ldc = H3}, l->hp, states_of(l, p),
+             recurrent_of(l), NULL);
+    crnn_gates gates = {.h16 = {.format = l->format},
+                        .keep = l->keep,
+                        .hp = {l->hp, 1, 1},
                         .b1 = p->w.b1,
                         .xp = l->folded ? l->table : l->keep + H,
                         .tokens = l->folded ? p->in->tokens + first : NULL,
                         .ldk = 4 * H,
                         .ldx = l->folded ? H3 : 4 * H,
-                        .B = (int32_t)(p->steps * B),
+                        .B = (int32_t)rows,
                         .H = l->base.s.H};
     if (!cuda->failure.status)
         crnn_cuda_ok(cuda, crnn_launch_gates(&gates, cuda->stream));
@@ -188,37 +208,39 @@ static void input_gradients(layer *l, const pass *p, bool begun)
     crnn_matrix gx = gradients_from(l, 1);
     crnn_cuda_product_shape dK = {.M = I, .N = H3, .K = n, .ldc = H3, .transpose_a = true, .accumulate = begun};
     crnn_cuda_product_shape dX = {.M = n, .N = I, .K = H3, .ldc = I, .transpose_b = true};
-    multiply(l, dK, p->d.K, input_of(l, p), gx, NULL);
+    multiply(l, dK, p->d.K, crnn_gru_own_read(input_of(l, p)), gx, NULL);
     sum_columns(l, p->d.b0, begun, gx, n);
     if (l->x) { /* the embedded input is of no further use */
-        multiply(l, dX, l->x, gx, kernel_of(l, p), NULL);
+        multiply(l, dX, l->x, gx, crnn_gru_own_read(kernel_of(l)), NULL);
         sum_by_token(l, p, p->din, begun, crnn_floats(l->x, I), I);
     } else if (p->din) {
-        multiply(l, dX, p->din + p->from * s->B * I, gx, kernel_of(l, p), NULL);
+        multiply(l, dX, p->din + p->from * s->B * I, gx, crnn_gru_own_read(kernel_of(l)), NULL);
     }
 }
 
 void crnn_gru_own_gradients_of(crnn_gru_own *l, const crnn_gru_own_pass *p, bool begun)
 {
     int64_t H = l->base.s.H, H3 = 3 * H;
-    crnn_cuda_product_shape dR = {.M = H, .N = H3, .ldc = H3, .transpose_a = true, .accumulate = begun};
-    multiply_states(l, p, dR, p->d.R, gradients_from(l, 0));
+    crnn_matrix gh = gradients_from(l, 0);
+    crnn_cuda_product_shape dR = {
+        .M = H, .N = H3, .K = p->steps * l->base.s.B, .ldc = H3, .transpose_a = true, .accumulate = begun};
+    multiply(l, dR, p->d.R, states_of(l, p), gh, NULL);
     if (l->folded) { /* of all four parts: the biases' gradients are sums of the table's, which has few rows */
-        sum_by_token(l, p, l->dtable, begun, gradients_from(l, 0), 4 * H);
+        sum_by_token(l, p, l->dtable, begun, gh, 4 * H);
         return;
     }
-    sum_columns(l, p->d.b1, begun, gradients_from(l, 0), p->steps * l->base.s.B);
+    sum_columns(l, p->d.b1, begun, gh, dR.K);
     input_gradients(l, p, begun);
 }
 
 /* The loop has in `back` what the persistent kernels leave to one product here. */
-void crnn_gru_own_flow(crnn_gru_own *l, const crnn_gru_own_pass *p)
+void crnn_gru_own_flow(crnn_gru_own *l)
 {
     int64_t H = l->base.s.H;
     crnn_cuda_product_shape shape = {
         .M = l->base.s.B, .N = H, .K = 3 * H, .ldc = H, .transpose_b = true, .accumulate = true};
     if (l->persistent)
-        multiply(l, shape, l->dh, gradients_from(l, 0), recurrent_of(l, p), NULL);
+        multiply(l, shape, l->dh, gradients_from(l, 0), recurrent_of(l), NULL);
 }
 
 /* What follows from the table's gradient. */

@@ -86,6 +86,8 @@ typedef struct {
     int64_t ldr;
     int32_t H;
     crnn_persist_copy forward, backward;
+    uint16_t
+        *rows; /* [H,3H], in split precision [2,H,3H] high and low parts: as R itself, for other products; NULL: none */
 } crnn_persist_copies;
 
 /* Once for each value of the weights, unless crnn_launch_adam writes the copies with them. What a copy has beyond H is not written: it stays 0. */

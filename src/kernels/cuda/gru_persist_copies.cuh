@@ -47,6 +47,33 @@ static __device__ __forceinline__ void write_fragment(const crnn_persist_copy &c
             uint4{words[0][part], words[1][part], words[2][part], words[3][part]};
 }
 
+// A tile as it stands in R: each lane half a row.
+template <class F>
+static __device__ __forceinline__ void write_rows(const crnn_persist_copies &c, const Tile &tile, const Place &at)
+{
+    const int row = threadIdx.x % 32 / 2, column = threadIdx.x % 2 * 8, unit = at.u * TILE + column;
+    const int64_t first = (static_cast<int64_t>(at.k) * TILE + row) * 3 * c.H + at.gate * c.H + unit,
+                  low = static_cast<int64_t>(c.H) * 3 * c.H;
+    if (at.k * TILE + row >= c.H)
+        return;
+    uint16_t *to = c.rows + first;
+    const float *from = &tile[row][column];
+    if (c.H % 8) { // rows begin anywhere
+#pragma unroll 1
+        for (int i = 0; i < 8 && unit + i < c.H; i++)
+            F::write(to + i, low, from[i] * F::WEIGHTS);
+    } else if (unit < c.H) {
+        uint32_t words[4][F::PARTS];
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            F::words(words[i], from[2 * i] * F::WEIGHTS, from[2 * i + 1] * F::WEIGHTS);
+#pragma unroll
+        for (int part = 0; part < F::PARTS; part++)
+            *reinterpret_cast<uint4 *>(to + part * low) =
+                uint4{words[0][part], words[1][part], words[2][part], words[3][part]};
+    }
+}
+
 // One warp writes a tile that all of its lanes have filled. Forward: rows of A are a slice's units, one gate a tile, K the units of h.
 // Backward: rows are the units of h, K goes over units' tiles and within each over the gates.
 template <class F>
@@ -63,6 +90,8 @@ static __device__ __forceinline__ void write_tile(const crnn_persist_copies &c, 
         write_fragment<F>(c.backward, at.k / tiles, k / steps, tiles, at.k % tiles, k % steps,
                           [&](int row, int column) { return tile[row][column]; });
     }
+    if (c.rows)
+        write_rows<F>(c, tile, at);
     __syncwarp(); // before the tile is filled again
 }
 } // namespace persist

@@ -26,6 +26,15 @@ typedef struct {
  * doublings must hit, or a pair of fp16 numbers, high and low, whose sum has 22. What is beyond the range becomes infinite. */
 typedef enum { CRNN_FORMAT_FLOAT, CRNN_FORMAT_BF16, CRNN_FORMAT_FP16, CRNN_FORMAT_SPLIT } crnn_number_format;
 
+/* A row-major matrix of 16 bits to write. */
+typedef struct {
+    uint16_t *at;
+    int64_t ld;  /* items from row to row */
+    int64_t low; /* SPLIT: items from a number's high part to its low one */
+    crnn_number_format format;
+    int32_t doublings;
+} crnn_narrow;
+
 /* A row-major matrix to read. */
 typedef struct {
     const void *at;
@@ -90,17 +99,23 @@ cudaError_t crnn_launch_column_sums(float *y /* [columns] */, bool add, crnn_mat
 /* x[i,j] += b[j]. */
 cudaError_t crnn_launch_add_bias(float *x /* [rows,ld] */, int64_t ld, const float *b /* [columns] */, int64_t rows,
                                  int32_t columns, cudaStream_t stream);
-/* To 16 bits, rounded to nearest even; SPLIT: low parts `low` items behind. And back from bfloat16. */
-cudaError_t crnn_launch_narrow(uint16_t *to /* [n] */, int64_t low, crnn_number_format format, int32_t doublings,
-                               const float *from, int64_t n, cudaStream_t stream);
+/* To 16 bits, rounded to nearest even. And back from bfloat16. */
+cudaError_t crnn_launch_narrow(crnn_narrow to, const float *from /* [rows,columns] */, int64_t rows, int64_t columns,
+                               cudaStream_t stream);
 cudaError_t crnn_launch_from_bf16(float *to, const uint16_t *from, int64_t n, cudaStream_t stream);
+
+/* A product's results in parts that are yet to be added up: `pieces` of K, in each of them each row `halves` times. */
+typedef struct {
+    const float *at; /* [pieces,rows,halves,columns] */
+    int32_t pieces, halves;
+} crnn_sums;
 
 /* gates.cu: what stands between the products of two time steps of a recurrent layer. keep holds four parts of H floats a row. */
 typedef struct {
     float *h;        /* [B,H] out; NULL: not wanted, and h_prev is not read */
-    uint16_t *h16;   /* [B,H] out, the same in bfloat16, or NULL */
+    crnn_narrow h16; /* [B,H] out, the same in 16 bits; at NULL: not wanted */
     float *keep;     /* [B,ldk] out: n_h, z, r, n, with n_h = h Rn + b1n */
-    const float *hp; /* [B,3H] h_prev R, parts n, z, r */
+    crnn_sums hp;    /* [B,3H] h_prev R, parts n, z, r */
     const float *b1; /* [3H], parts n, z, r */
     const float *
         xp; /* rows of z, r, n, ldx apart: x K + b0 of each row; or, where tokens are given, of each character. May lie in keep. */
@@ -114,13 +129,12 @@ cudaError_t crnn_launch_gates(const crnn_gates *gates, cudaStream_t stream);
 typedef struct {
     float *dh;           /* [B,H] in: what came past z from the step after; out: what passes z here */
     const float *keep;   /* [B,ldk] n_h, z, r, n */
-    void *d;             /* [B,ldd] out: dn_h, dz, dr, dn */
-    const float *back;   /* [B,H] what came back through R */
+    crnn_narrow d;       /* [B,4H] out: dn_h, dz, dr, dn */
+    crnn_sums back;      /* [B,H] what came back through R */
     const float *dhs;    /* [B,H] */
     const float *h_prev; /* [B,H] */
     bool last;           /* the last time step: nothing comes from a later one, dh and back are not read */
-    bool bf16;           /* d holds bfloat16, else floats */
-    int64_t ldk, ldd;
+    int64_t ldk;
     int32_t B, H;
 } crnn_gates_backward;
 cudaError_t crnn_launch_gates_backward(const crnn_gates_backward *gates, cudaStream_t stream);

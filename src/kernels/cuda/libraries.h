@@ -15,6 +15,7 @@
     X(cublasLtMatmulDescSetAttribute)                                                                                  \
     X(cublasLtMatmulDescDestroy)                                                                                       \
     X(cublasLtMatrixLayoutCreate)                                                                                      \
+    X(cublasLtMatrixLayoutSetAttribute)                                                                                \
     X(cublasLtMatrixLayoutDestroy)                                                                                     \
     X(cublasLtMatmulPreferenceCreate)                                                                                  \
     X(cublasLtMatmulPreferenceSetAttribute)                                                                            \

@@ -35,7 +35,8 @@ static product_key key_of(const crnn_cuda_product_shape *s, const float *C, cons
     key.shape.M = s->M, key.shape.N = s->N, key.shape.K = s->K;
     key.shape.lda = s->lda, key.shape.ldb = s->ldb, key.shape.ldc = s->ldc;
     key.shape.transpose_a = s->transpose_a, key.shape.transpose_b = s->transpose_b;
-    key.shape.format = s->format, key.shape.accumulate = s->accumulate;
+    key.shape.format = s->format, key.shape.accumulate = s->accumulate, key.shape.batch = s->batch;
+    key.shape.step_a = s->step_a, key.shape.step_b = s->step_b, key.shape.step_c = s->step_c;
     key.align_a = alignment(A), key.align_b = alignment(B), key.align_c = alignment(C);
     key.align_bias = alignment(bias);
     key.bias = bias != NULL;
@@ -70,6 +71,18 @@ static bool set(crnn_cuda *cuda, cublasLtMatmulDesc_t desc, cublasLtMatmulDescAt
     return crnn_cublas_ok(cuda, cuda->lib.cublasLtMatmulDescSetAttribute(desc, attribute, value, bytes));
 }
 
+static bool lay_out(crnn_cuda *cuda, cublasLtMatrixLayout_t *layout, cudaDataType type, uint64_t rows, uint64_t columns,
+                    int64_t ld, int32_t batch, int64_t step)
+{
+    const crnn_gpu_libraries *lib = &cuda->lib;
+    return crnn_cublas_ok(cuda, lib->cublasLtMatrixLayoutCreate(layout, type, rows, columns, ld)) &&
+           (batch <= 1 ||
+            (crnn_cublas_ok(cuda, lib->cublasLtMatrixLayoutSetAttribute(*layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT,
+                                                                        &batch, sizeof batch)) &&
+             crnn_cublas_ok(cuda, lib->cublasLtMatrixLayoutSetAttribute(
+                                      *layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof step))));
+}
+
 /* The library thinks in columns: a row-major matrix is its transpose, and C' = op(B)' op(A)'. So its first factor is B. */
 static bool describe(crnn_cuda *cuda, crnn_cuda_product *p)
 {
@@ -88,11 +101,9 @@ static bool describe(crnn_cuda *cuda, crnn_cuda_product *p)
            set(cuda, p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first) &&
            set(cuda, p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second) &&
            set(cuda, p->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue) &&
-           crnn_cublas_ok(cuda, lib->cublasLtMatrixLayoutCreate(&p->a, type, s->transpose_b ? K : N,
-                                                                s->transpose_b ? N : K, s->ldb)) &&
-           crnn_cublas_ok(cuda, lib->cublasLtMatrixLayoutCreate(&p->b, type, s->transpose_a ? M : K,
-                                                                s->transpose_a ? K : M, s->lda)) &&
-           crnn_cublas_ok(cuda, lib->cublasLtMatrixLayoutCreate(&p->c, CUDA_R_32F, N, M, s->ldc));
+           lay_out(cuda, &p->a, type, s->transpose_b ? K : N, s->transpose_b ? N : K, s->ldb, s->batch, s->step_b) &&
+           lay_out(cuda, &p->b, type, s->transpose_a ? M : K, s->transpose_a ? K : M, s->lda, s->batch, s->step_a) &&
+           lay_out(cuda, &p->c, CUDA_R_32F, N, M, s->ldc, s->batch, s->step_c);
 }
 
 static bool prefer(crnn_cuda *cuda, cublasLtMatmulPreference_t preference,

@@ -62,14 +62,12 @@ cudaError_t crnn_launch_add_bias(float *x, int64_t ld, const float *b, int64_t r
 
 template <class F>
 __global__ void __launch_bounds__(THREADS, 1)
-    narrow(uint16_t *to, int64_t low, const float *from, int64_t n, float scale)
+    narrow(uint16_t *to, int64_t ld, int64_t low, const float *from, int64_t n, int64_t columns, float scale)
 {
     const int64_t step = static_cast<int64_t>(gridDim.x) * THREADS;
     for (int64_t i = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; i < n; i += step) {
-        uint32_t w[F::PARTS];
-        F::words(w, from[i] * scale, 0.0f);
-        for (int part = 0; part < F::PARTS; part++)
-            to[part * low + i] = static_cast<uint16_t>(w[part]);
+        const int64_t at = ld == columns ? i : i / columns * ld + i % columns;
+        F::write(to + at, low, from[i] * scale);
     }
 }
 
@@ -80,22 +78,15 @@ __global__ void __launch_bounds__(THREADS, 1) from_bf16(float *to, const __nv_bf
         to[i] = __bfloat162float(from[i]);
 }
 
-cudaError_t crnn_launch_narrow(uint16_t *to, int64_t low, crnn_number_format format, int32_t doublings,
-                               const float *from, int64_t n, cudaStream_t stream)
+cudaError_t crnn_launch_narrow(crnn_narrow to, const float *from, int64_t rows, int64_t columns, cudaStream_t stream)
 {
-    const float scale = ldexpf(1.0f, doublings);
-    const unsigned blocks = gpu_blocks(n, THREADS);
-    switch (format) {
-    case CRNN_FORMAT_BF16:
-        return LAUNCH(narrow<format::Bf16>, blocks, THREADS, 0, stream, to, low, from, n, scale);
-    case CRNN_FORMAT_FP16:
-        return LAUNCH(narrow<format::Fp16>, blocks, THREADS, 0, stream, to, low, from, n, scale);
-    case CRNN_FORMAT_SPLIT:
-        return LAUNCH(narrow<format::Split>, blocks, THREADS, 0, stream, to, low, from, n, scale);
-    case CRNN_FORMAT_FLOAT:
-        break;
-    }
-    return cudaErrorInvalidValue;
+    const int64_t n = rows * columns;
+    const float scale = ldexpf(1.0f, to.doublings);
+    return format::with_narrow(to.format, [&](auto f) {
+        using F = decltype(f);
+        return LAUNCH(narrow<F>, gpu_blocks(n, THREADS), THREADS, 0, stream, to.at, to.ld, to.low, from, n, columns,
+                      scale);
+    });
 }
 
 cudaError_t crnn_launch_from_bf16(float *to, const uint16_t *from, int64_t n, cudaStream_t stream)

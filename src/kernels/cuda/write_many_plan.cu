@@ -149,7 +149,7 @@ cudaError_t crnn_write_many_pack(const crnn_write_many_plan *plan, void *workspa
     const int64_t H3 = 3 * static_cast<int64_t>(H);
     const float *R = weights + static_cast<int64_t>(V) * p.shape.E + p.shape.E * H3, *b1 = R + H * H3 + H3,
                 *W = b1 + H3;
-    const crnn_persist_copies copies = {R, H3, H, crnn_persist_copy_of(&p.pass, workspace), {nullptr, 0, 0}};
+    const crnn_persist_copies copies = {R, H3, H, crnn_persist_copy_of(&p.pass, workspace), {nullptr, 0, 0}, nullptr};
     const crnn_persist_copy letters = {bytes + at.letters, 1, warp_steps(p)};
     const bool split = p.pass.precision == CRNN_PERSIST_SPLIT;
     const unsigned blocks = (persist::Place::count(H) + WARPS - 1) / WARPS;
