@@ -339,6 +339,15 @@ static void fp16_is_the_nearest_and_low_parts_are_the_rest(void **state)
         }
         give_back();
     }
+    for (size_t parts = 1; parts <= 2; parts++) { /* 255.9 is the last that rounds to a number once it is doubled */
+        const float x[] = {255.9F, 255.94F, -1e6F, INFINITY, NAN};
+        const crnn_narrow to = {room(20), 5, 5, parts == 2 ? CRNN_FORMAT_SPLIT : CRNN_FORMAT_FP16, 8};
+        cuda(crnn_launch_narrow(to, up(x, sizeof x), 1, 5, NULL));
+        const uint16_t *got = down(to.at, 10 * parts);
+        for (size_t i = 0; i < 5 * parts; i++)
+            assert_int_equal((got[i] & 0x7fff) > 0x7c00, i % 5 > 0);
+        give_back();
+    }
     assert_int_equal(crnn_launch_narrow((crnn_narrow){.format = CRNN_FORMAT_FLOAT}, NULL, 1, 1, NULL),
                      cudaErrorInvalidValue);
 }

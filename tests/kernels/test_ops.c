@@ -164,6 +164,52 @@ static void a_gru_layer_in_tf32_stays_near_the_reference(void **state)
     be->ops->close(be);
 }
 
+/* What fp16 cannot hold may cost the step, but gates that saturate must not hide it. */
+static void check_large_weights(crnn_backend *be, const crnn_gru_shape *s, double tolerance)
+{
+    for (int k = 0; k < (s->V ? 3 : 6); k++) { /* one of each gate, of R and of K */
+        gru_case c = gru_case_new(be, s);
+        const tensor *matrix = k < 3 ? &c.recurrent : &c.kernel;
+        const int64_t i = (k % 3) * s->H + s->H / 2;
+        matrix->f[i] = k % 2 ? -300 : 300;
+        matrix->d[i] = (double)matrix->f[i];
+        be->ops->gru_pack(c.g, c.w.device, c.kernel.f, c.recurrent.f, c.bias.f);
+        for (int64_t b = 0; b < s->B; b++) { /* so that the gate is not where it saturates anyway */
+            c.h_first.f[b * s->H] = 1e-3F;
+            c.h_first.d[b * s->H] = (double)1e-3F;
+        }
+        be->ops->upload(be, c.h_first.device, c.h_first.f, (size_t)c.h_first.n * sizeof(float));
+        be->ops->gru_forward(c.g, c.hs.device, c.hs.device + (s->T - 1) * s->B * s->H, &c.in, c.h_first.device,
+                             c.w.device);
+        be->ops->download(be, c.hs.f, c.hs.device, (size_t)c.hs.n * sizeof(float));
+        bool finite = true;
+        for (int64_t j = 0; j < c.hs.n; j++)
+            finite = finite && isfinite(c.hs.f[j]);
+        ref_gru_forward(c.hs.d, &c.ref);
+        if (finite)
+            assert_near(be, "hs", &c.hs, tolerance);
+        no_failure(be);
+        gru_case_free(be, &c);
+    }
+}
+
+/* 300 times a state that is off by 2^-23, or a product off by 2^-11 of itself where gates are steepest. */
+static void large_weights_give_the_right_states_or_none(void **state)
+{
+    (void)state;
+    static const double tolerance[] = {[CRNN_FP32] = 1e-5, [CRNN_TF32] = 0.05};
+    for (int precision = CRNN_FP32; precision <= CRNN_TF32; precision++) {
+        if (precision == CRNN_TF32 && test_device().kind == CRNN_DEVICE_CPU) /* which has none */
+            continue;
+        crnn_backend *be = open_precision((crnn_precision)precision);
+        if (!be)
+            continue;
+        check_large_weights(be, &(crnn_gru_shape){3, 2, 5, 12, 0, true}, tolerance[precision]);
+        check_large_weights(be, &(crnn_gru_shape){3, 2, 5, 12, 4, false}, tolerance[precision]);
+        be->ops->close(be);
+    }
+}
+
 static void new_weights_are_seen_however_they_arrive(void **state)
 {
     (void)state;
@@ -814,6 +860,7 @@ int main(void)
         cmocka_unit_test(a_gru_layer_gives_the_states_and_gradients_of_the_reference),
         cmocka_unit_test(a_gru_layer_in_bf16_stays_near_the_reference),
         cmocka_unit_test(a_gru_layer_in_tf32_stays_near_the_reference),
+        cmocka_unit_test(large_weights_give_the_right_states_or_none),
         cmocka_unit_test(new_weights_are_seen_however_they_arrive),
         cmocka_unit_test(what_layers_keep_of_weights_follows_every_update),
         cmocka_unit_test(packed_weights_come_back_as_they_were),

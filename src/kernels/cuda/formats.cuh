@@ -17,6 +17,7 @@ struct Float {
 };
 
 // words: two neighbours side by side, the first in the low half; one word for each part. write: one number, its low part `low` items behind.
+// seen: what becomes of a number that is kept; beyond the range it is none, since sigmoid and tanh would hide that it is infinite.
 struct Bf16 {
     using Item = uint16_t;
     static constexpr int PARTS = 1;
@@ -24,6 +25,10 @@ struct Bf16 {
     {
         w[0] = __bfloat16_as_ushort(__float2bfloat16_rn(a)) |
                static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(b))) << 16;
+    }
+    static __device__ __forceinline__ float seen(float x)
+    {
+        return x;
     }
     static __device__ __forceinline__ void write(uint16_t *at, int64_t /* low */, float x)
     {
@@ -46,9 +51,13 @@ struct Fp16 {
     {
         w[0] = pair(__float2half_rn(a), __float2half_rn(b));
     }
+    static __device__ __forceinline__ float seen(float x)
+    {
+        return fabsf(x) < 65520.0f ? x : __uint_as_float(0x7fffffffu);
+    }
     static __device__ __forceinline__ void write(uint16_t *at, int64_t /* low */, float x)
     {
-        *at = __half_as_ushort(__float2half_rn(x));
+        *at = __half_as_ushort(__float2half_rn(seen(x)));
     }
     static __device__ __forceinline__ float read(const uint16_t *at, int64_t /* low */)
     {
@@ -68,7 +77,7 @@ struct Split : Fp16 {
     static __device__ __forceinline__ void write(uint16_t *at, int64_t low, float x)
     {
         uint32_t w[2];
-        words(w, x, 0.0f);
+        words(w, seen(x), 0.0f);
         at[0] = static_cast<uint16_t>(w[0]);
         at[low] = static_cast<uint16_t>(w[1]);
     }

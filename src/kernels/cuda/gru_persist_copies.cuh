@@ -38,7 +38,7 @@ static __device__ __forceinline__ void write_fragment(const crnn_persist_copy &c
 #pragma unroll
     for (int reg = 0; reg < 4; reg++) {
         const int row = lane / 4 + reg % 2 * 8, column = lane % 4 * 2 + reg / 2 * 8;
-        F::words(words[reg], value(row, column) * F::WEIGHTS, value(row, column + 1) * F::WEIGHTS);
+        F::words(words[reg], F::seen(value(row, column) * F::WEIGHTS), F::seen(value(row, column + 1) * F::WEIGHTS));
     }
     const int64_t first = (static_cast<int64_t>(slice) * WARPS + warp) * F::PARTS;
 #pragma unroll
@@ -66,7 +66,7 @@ static __device__ __forceinline__ void write_rows(const crnn_persist_copies &c, 
         uint32_t words[4][F::PARTS];
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            F::words(words[i], from[2 * i] * F::WEIGHTS, from[2 * i + 1] * F::WEIGHTS);
+            F::words(words[i], F::seen(from[2 * i] * F::WEIGHTS), F::seen(from[2 * i + 1] * F::WEIGHTS));
 #pragma unroll
         for (int part = 0; part < F::PARTS; part++)
             *reinterpret_cast<uint4 *>(to + part * low) =

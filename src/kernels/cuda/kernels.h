@@ -23,7 +23,8 @@ typedef struct {
 } crnn_gpu_partial;
 
 /* How numbers are written. In 16 bits, x is written as x * 2^doublings: bfloat16 with 8 bits of significand, fp16 with 11 and a range that the
- * doublings must hit, or a pair of fp16 numbers, high and low, whose sum has 22. What is beyond the range becomes infinite. */
+ * doublings must hit, or a pair of fp16 numbers, high and low, whose sum has 22. What is beyond fp16's range
+ * becomes no number, as gates would make a usual one of the infinite; what persistent kernels exchange becomes infinite. */
 typedef enum { CRNN_FORMAT_FLOAT, CRNN_FORMAT_BF16, CRNN_FORMAT_FP16, CRNN_FORMAT_SPLIT } crnn_number_format;
 
 /* A row-major matrix of 16 bits to write. */
