@@ -19,6 +19,7 @@ int cmd_verify(int argc, char **argv);
 int cli_fail(const char *command, const crnn_error *err);
 /* The same where memory ran out in the command itself. */
 int cli_no_memory(const char *command);
+double cli_seconds(void); /* of a steady clock */
 /* Notes go to standard error. user: not used. */
 void cli_note(void *user, const char *sentence);
 /* Reads --device, --precision, --threads, --rnn-algo; says on standard error which device `auto` took. Returns -1, or an exit status. */

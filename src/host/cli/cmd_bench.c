@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
 static const opt_row rows[] = {
     {"vocab", OPT_INT, "83", "N", 1, 65535, "distinct characters", "Model"},
@@ -41,13 +40,6 @@ typedef struct {
     crnn_op_time ops[MAX_OPS];
     int op_count;
 } job;
-
-static double now_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static int by_size(const void *a, const void *b)
 {
@@ -125,9 +117,9 @@ static crnn_status time_each(job *j, double *seconds, int64_t count, int32_t ste
 {
     crnn_status status = CRNN_OK;
     for (int64_t i = 0; status == CRNN_OK && i < count; i++) {
-        double begin = now_seconds();
+        double begin = cli_seconds();
         status = work(j, ids, err);
-        seconds[i] = (now_seconds() - begin) / steps;
+        seconds[i] = (cli_seconds() - begin) / steps;
     }
     qsort(seconds, (size_t)count, sizeof *seconds, by_size);
     return status;
@@ -199,11 +191,11 @@ static crnn_status time_writing(const job *j, double *rate, int32_t texts, const
     crnn_status status = sampler ? crnn_sampler_prime(sampler, &id, 1, err) : err->status;
     for (int64_t i = 0; status == CRNN_OK && i < length / 5; i += LEAST) /* warm up */
         status = crnn_sampler_write(sampler, ids, LEAST, err);
-    double begin = now_seconds(), seconds = 0;
+    double begin = cli_seconds(), seconds = 0;
     for (int64_t group = LEAST; status == CRNN_OK && (done < length || seconds < least_seconds);) {
         status = crnn_sampler_write(sampler, ids, group, err);
         done += group;
-        seconds = now_seconds() - begin;
+        seconds = cli_seconds() - begin;
         group = seconds < least_seconds / 2 && group * 2 <= most ? group * 2 : group;
     }
     *rate = (double)done * texts / seconds;

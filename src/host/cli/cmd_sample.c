@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <utf8proc.h>
 
 static const opt_row rows[] = {
@@ -212,13 +211,6 @@ static bool group_new(group *g, int32_t count)
     return g->ids != NULL;
 }
 
-static double now_seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* Draws the next group, g->size characters of each text and at most `left`; an exit status. */
 static int draw_group(job *j, group *g, int64_t left)
 {
@@ -232,10 +224,10 @@ static int draw_group(job *j, group *g, int64_t left)
         g->size = (g->size + 1) / 2;
     g->size = g->size < g->most ? g->size : g->most;
     g->size = g->size < left ? g->size : left;
-    double begun = now_seconds();
+    double begun = cli_seconds();
     if (crnn_sampler_write(j->sampler, g->ids, g->size, &err) != CRNN_OK)
         return cli_fail("sample", &err);
-    g->took = now_seconds() - begun;
+    g->took = cli_seconds() - begun;
     return EXIT_DONE;
 }
 

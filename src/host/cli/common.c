@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 int cli_fail(const char *command, const crnn_error *err)
@@ -27,6 +28,13 @@ int cli_no_memory(const char *command)
 {
     fprintf(stderr, "crnn-gpu %s: out of memory\n", command);
     return EXIT_FAILED;
+}
+
+double cli_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 void cli_note(void *user, const char *sentence)

@@ -5,14 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
-
-static double now_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 void cli_duration(char out[32], double seconds)
 {
@@ -30,7 +22,7 @@ void cli_duration(char out[32], double seconds)
 void cli_progress_begin(cli_progress *progress)
 {
     bool terminal = cli_is_terminal(stderr);
-    *progress = (cli_progress){.terminal = terminal, .last = terminal ? 0 : now_seconds()}; /* a bar is there at once */
+    *progress = (cli_progress){.terminal = terminal, .last = terminal ? 0 : cli_seconds()}; /* a bar is there at once */
 }
 
 /* Columns of the terminal that standard error is; 80 where it does not say. */
@@ -72,7 +64,7 @@ static void draw_bar(const crnn_progress *at)
 
 void cli_progress_step(cli_progress *progress, const crnn_progress *at)
 {
-    double now = now_seconds();
+    double now = cli_seconds();
     if (now - progress->last < (progress->terminal ? 0.1 : 5.0))
         return;
     progress->last = now;
