@@ -28,6 +28,8 @@ MISTAKE(shared_reuse, planted_shared_reuse(p))
 MISTAKE(warp_race, planted_warp_race(p))
 MISTAKE(float_atomic, planted_float_atomic_as_flag((float *)p, p + 8))
 MISTAKE(hand_over, planted_hand_over(p, (unsigned *)p + 64))
+MISTAKE(words_read, planted_words(p, (unsigned *)p + 64, 1))
+MISTAKE(words_right, planted_words(p, (unsigned *)p + 64, 0))
 MISTAKE(copy_wait, planted_copy_wait(p, p + 128))
 MISTAKE(out_of_bounds, planted_copy(p, p + 1024 - 16, 17, NULL))
 MISTAKE(misaligned_load, planted_misaligned_load((float *)p, (float *)p + 4))
@@ -105,6 +107,8 @@ static void races_within_a_grid(void **state)
     finds(warp_race, "data race: ", "planted.cu");
     finds(float_atomic, "data race: ", "planted.cu");
     finds(hand_over, "data race: read after write", "planted.cu");
+    finds(words_read, "data race: read after write", "planted.cu");
+    assert_int_equal(status_of(words_right), 0);
     finds(copy_wait, "bytes that nobody wrote", "planted.cu");
 }
 static void clusters_that_do_not_fit_together(void **state)

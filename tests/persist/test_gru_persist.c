@@ -20,6 +20,9 @@ static const double tolerance[CRNN_PERSIST_PRECISIONS] = {
     [CRNN_PERSIST_BF16] = 8 * 0x1p-8, [CRNN_PERSIST_FP16] = 8 * 0x1p-11, [CRNN_PERSIST_SPLIT] = 64 * 0x1p-24};
 static const char *const names[CRNN_PERSIST_PRECISIONS] = {"bf16", "fp16", "split"};
 
+/* Polls for a word: now and then one is long under way. One that is missing for good is to be noticed soon. */
+enum { WORDS_PATIENCE = 3000 };
+
 static void ok(cudaError_t e)
 {
     assert_string_equal(cudaGetErrorName(e), "cudaSuccess");
@@ -60,6 +63,9 @@ typedef struct {
     bool far;                  /* weights in shared memory where the plan would have them in registers */
     bool in_place, wide_pitch; /* xp lies in keep; rows have room between them */
     bool apart;                /* gradients do not go to keep */
+    bool words, as_words;      /* without flags; with flags, but shared out so */
+    int back_tiles;            /* backward, if other than tiles */
+    int resident[2], steps[2]; /* forward and backward; 0: the plan's choice */
 } shape;
 typedef struct {
     shape s;
@@ -171,6 +177,22 @@ static void put_weights_far(crnn_persist_plan *p)
     p->shared += (p->resident - fewest) * 8 * tiles * parts * 512;
     p->resident = fewest;
 }
+/* So many steps to each warp, even if none is left to some of them; so many with weights in registers. */
+static void share_out(crnn_persist_plan *p, int resident, int steps)
+{
+    int tiles = p->direction == CRNN_PERSIST_BACKWARD ? p->tiles : 3,
+        parts = p->precision == CRNN_PERSIST_SPLIT ? 2 : 1;
+    p->shared += (steps - resident - (p->steps - p->resident)) * 8 * tiles * parts * 512;
+    p->resident = resident;
+    p->steps = steps;
+}
+/* The same with flags, which need room for pieces. */
+static void with_flags(crnn_persist_plan *p)
+{
+    p->exchange = CRNN_PERSIST_FLAGS;
+    p->slots = 2;
+    p->shared += 8 * 3 * 4 * 512;
+}
 /* For one pass alone. */
 static void pack(const run *r, const layer *l, int d, cudaStream_t stream)
 {
@@ -182,12 +204,18 @@ static run run_new(const layer *l, crnn_persist_precision precision)
 {
     const shape *s = &l->s;
     size_t n = (size_t)(s->T * s->B), H = (size_t)s->H, f = sizeof(float);
-    const crnn_persist_wish wish = {s->groups, s->tiles, s->cluster};
     run r = {0};
     for (int d = 0; d < 2; d++) {
+        const crnn_persist_wish wish = {s->groups, d && s->back_tiles ? s->back_tiles : s->tiles, s->cluster,
+                                        s->words || s->as_words};
         assert_true(crnn_persist_plan_for(&r.plan[d], (crnn_persist_direction)d, precision, s->B, s->H,
                                           s->cluster ? &with_clusters : &small_gpu, &wish));
         assert_int_equal(r.plan[d].cluster, s->cluster ? s->cluster : 1);
+        assert_int_equal(r.plan[d].exchange == CRNN_PERSIST_WORDS, s->words || s->as_words);
+        if (s->steps[d])
+            share_out(&r.plan[d], s->resident[d], s->steps[d]);
+        if (s->as_words)
+            with_flags(&r.plan[d]);
         if (s->far)
             put_weights_far(&r.plan[d]);
         if (s->one_buffer)
@@ -238,7 +266,8 @@ static crnn_persist_forward forward_of(const layer *l, const run *r)
                                   .b1 = r->b1,
                                   .ldk = l->ldk,
                                   .ldx = l->ldx,
-                                  .T = l->s.T};
+                                  .T = l->s.T,
+                                  .patience = l->s.words ? WORDS_PATIENCE : 0};
 }
 static crnn_persist_backward backward_of(const layer *l, const run *r)
 {
@@ -251,6 +280,7 @@ static crnn_persist_backward backward_of(const layer *l, const run *r)
                                    .ldk = l->ldk,
                                    .ldd = r->ldd,
                                    .T = l->s.T,
+                                   .patience = l->s.words ? WORDS_PATIENCE : 0,
                                    .doublings = crnn_persist_doublings(r->plan[1].precision, (int64_t)l->s.T * l->s.B)};
 }
 static void is_well(const run *r)
@@ -398,13 +428,10 @@ static void larger_slices_match_plain_loops(void **state)
 }
 
 /* Both passes' results, [T,B,H] and twice [T + 1,B] rows of keep, to be freed. */
-static float *results_of(const layer *l, crnn_persist_precision precision, int cluster, bool one_buffer)
+static float *results_of(const layer *l, crnn_persist_precision precision)
 {
     size_t n = (size_t)(l->s.T * l->s.B), hs = n * (size_t)l->s.H, keep = (n + (size_t)l->s.B) * (size_t)l->ldk;
-    layer in_cluster = *l;
-    in_cluster.s.cluster = cluster;
-    in_cluster.s.one_buffer = one_buffer;
-    run r = run_new(&in_cluster, precision);
+    run r = run_new(l, precision);
     float *all = malloc((hs + 2 * keep) * sizeof *all);
     crnn_persist_forward forward = forward_of(l, &r);
     crnn_persist_backward backward = backward_of(l, &r);
@@ -437,9 +464,12 @@ static void clusters_give_the_same_bits(void **state)
         layer l = layer_new(&all[i].s);
         size_t rows = (size_t)(l.s.T * l.s.B), H = (size_t)l.s.H, ldk = (size_t)l.ldk;
         size_t bytes = (rows * H + 2 * (rows + (size_t)l.s.B) * ldk) * sizeof(float);
-        float *alone = results_of(&l, all[i].precision, 1, false);
+        l.s.cluster = 1;
+        float *alone = results_of(&l, all[i].precision);
         for (int cluster = 2; cluster <= 4; cluster *= 2) { /* with room for one slot, and for two */
-            float *together = results_of(&l, all[i].precision, cluster, cluster == 2);
+            l.s.cluster = cluster;
+            l.s.one_buffer = cluster == 2;
+            float *together = results_of(&l, all[i].precision);
             assert_memory_equal(together, alone, bytes);
             free(together);
         }
@@ -448,10 +478,91 @@ static void clusters_give_the_same_bits(void **state)
     }
 }
 
-/* Nothing that a launch leaves behind stands in the way of the next one, whatever its length, and a graph may repeat it. */
-static void launches_give_the_same_bits(int cluster)
+/* Without flags: rows and units that are not there, several rounds of the ring, warps to which nothing is left, weights in shared memory. */
+static void words_match_plain_loops(void **state)
 {
-    const shape s = {.B = 19, .H = 35, .T = 3, .V = 4, .tiles = 1, .groups = 1, .cluster = cluster};
+    (void)state;
+    matches(&(shape){.B = 1, .H = 1, .T = 1, .words = true}, CRNN_PERSIST_BF16);
+    matches(&(shape){.B = 3, .H = 7, .T = 9, .V = 5, .wide_pitch = true, .words = true}, CRNN_PERSIST_FP16);
+    matches(&(shape){.B = 1, .H = 37, .T = 11, .tiles = 1, .in_place = true, .words = true}, CRNN_PERSIST_SPLIT);
+    matches(&(shape){.B = 37, .H = 34, .T = 6, .V = 3, .groups = 1, .tiles = 1, .words = true}, /* three chunks */
+            CRNN_PERSIST_BF16);
+    matches(&(shape){.B = 33, .H = 20, .T = 5, .groups = 2, .tiles = 1, .words = true}, /* the last chunk is empty */
+            CRNN_PERSIST_SPLIT);
+    matches(&(shape){.B = 2, .H = 79, .T = 5, .back_tiles = 2, .apart = true, .words = true}, CRNN_PERSIST_FP16);
+    matches(&(shape){.B = 2,
+                     .H = 210,
+                     .T = 3,
+                     .groups = 1,
+                     .back_tiles = 2,
+                     .words = true,
+                     .resident = {12, 16},
+                     .steps = {16, 28}},
+            CRNN_PERSIST_BF16);
+}
+static void words_give_the_same_bits(void **state)
+{
+    (void)state;
+    const struct {
+        shape s;
+        crnn_persist_precision precision;
+    } all[] = {
+        {{.B = 19, .H = 67, .T = 5, .V = 5, .groups = 1, .tiles = 1}, CRNN_PERSIST_FP16},
+        {{.B = 2, .H = 210, .T = 3, .groups = 1, .tiles = 1, .resident = {8, 24}, .steps = {12, 36}},
+         CRNN_PERSIST_BF16},
+        {{.B = 3, .H = 165, .T = 3, .groups = 1, .tiles = 1, .resident = {4, 12}, .steps = {9, 19}},
+         CRNN_PERSIST_SPLIT},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        layer l = layer_new(&all[i].s);
+        size_t rows = (size_t)(l.s.T * l.s.B), H = (size_t)l.s.H, ldk = (size_t)l.ldk;
+        size_t bytes = (rows * H + 2 * (rows + (size_t)l.s.B) * ldk) * sizeof(float);
+        l.s.as_words = true;
+        float *by_flags = results_of(&l, all[i].precision);
+        l.s.as_words = false;
+        l.s.words = true;
+        float *by_words = results_of(&l, all[i].precision);
+        assert_memory_equal(by_words, by_flags, bytes);
+        free(by_words);
+        free(by_flags);
+        layer_free(&l);
+    }
+}
+/* A word of two numbers that are none would be one that has not come, had conversions left their bits as they are. Nothing of it is left to
+   the next launch. */
+static void what_is_no_number_is_handed_on_too(void **state)
+{
+    (void)state;
+    const shape s = {.B = 2, .H = 18, .T = 3, .words = true};
+    for (int precision = 0; precision < CRNN_PERSIST_PRECISIONS; precision++) {
+        layer l = layer_new(&s);
+        run r = run_new(&l, (crnn_persist_precision)precision);
+        float *hs = calloc((size_t)(s.T * s.B * s.H), sizeof *hs);
+        crnn_persist_forward forward = forward_of(&l, &r);
+        crnn_persist_backward backward = backward_of(&l, &r);
+        forward.h_last = NULL;
+        ok(cudaMemset(r.h_first, 0xff, (size_t)s.H * sizeof *hs)); /* the first row */
+        ok(crnn_persist_launch_forward(&r.plan[0], &forward, NULL));
+        take(hs, r.hs, (size_t)(s.T * s.B * s.H) * sizeof *hs);
+        for (int i = 0; i < s.T * s.B * s.H; i++)
+            assert_int_equal(isnan(hs[i]) != 0, i / s.H % s.B == 0);
+        ok(cudaMemset(r.dhs, 0xff, (size_t)(s.T * s.B * s.H) * sizeof *hs));
+        ok(crnn_persist_launch_backward(&r.plan[1], &backward, NULL));
+        ok(cudaMemcpy(r.h_first, l.h_first, (size_t)(s.B * s.H) * sizeof *hs, cudaMemcpyHostToDevice));
+        ok(crnn_persist_launch_forward(&r.plan[0], &forward, NULL));
+        take(hs, r.hs, (size_t)(s.T * s.B * s.H) * sizeof *hs);
+        close_to("h", &l, (crnn_persist_precision)precision, hs, s.H, l.hs, s.T * s.B, s.H);
+        is_well(&r);
+        free(hs);
+        run_free(&l, &r);
+        layer_free(&l);
+    }
+}
+
+/* Nothing that a launch leaves behind stands in the way of the next one, whatever its length, and a graph may repeat it. */
+static void launches_give_the_same_bits(int cluster, bool words)
+{
+    const shape s = {.B = 19, .H = 35, .T = 3, .V = 4, .tiles = 1, .groups = 1, .cluster = cluster, .words = words};
     layer l = layer_new(&s);
     run r = run_new(&l, CRNN_PERSIST_BF16);
     size_t hs_bytes = (size_t)(s.T * s.B * s.H) * sizeof(float),
@@ -500,8 +611,13 @@ static void launches_give_the_same_bits(int cluster)
 static void launches_of_one_workspace_give_the_same_bits(void **state)
 {
     (void)state;
-    launches_give_the_same_bits(0);
-    launches_give_the_same_bits(2);
+    launches_give_the_same_bits(0, false);
+    launches_give_the_same_bits(2, false);
+}
+static void launches_without_flags_give_the_same_bits(void **state)
+{
+    (void)state;
+    launches_give_the_same_bits(0, true);
 }
 
 /* Time cut in two: what flows out of the later part and through R is what flows into the earlier one. */
@@ -555,15 +671,16 @@ static uint32_t status_after(const run *r, int d, const crnn_persist_forward *fo
 }
 /* A flag that stands a launch behind is a slice that does not come: the launch ends and says so, and so does the next one, until the
    workspace is made new. */
-static void a_slice_that_never_comes(int cluster)
+static void a_slice_that_never_comes(int cluster, bool words)
 {
     enum { FIRST_FLAG = 256 };
-    const shape s = {.B = 2, .H = 40, .T = 3, .tiles = 1, .cluster = cluster};
+    const shape s = {.B = 2, .H = 40, .T = 3, .tiles = 1, .cluster = cluster, .words = words};
     layer l = layer_new(&s);
     run r = run_new(&l, CRNN_PERSIST_FP16);
     crnn_persist_forward forward = forward_of(&l, &r);
     crnn_persist_backward backward = backward_of(&l, &r);
-    forward.patience = backward.patience = 300;
+    if (!words)
+        forward.patience = backward.patience = 300;
     for (int d = 0; d < 2; d++) {
         assert_int_equal(status_after(&r, d, &forward, &backward), 0);
         ok(cudaMemset((char *)r.work[d] + FIRST_FLAG + 2 * sizeof(uint32_t), 0, sizeof(uint32_t)));
@@ -583,9 +700,10 @@ static void a_slice_that_never_comes_is_noticed(void **state)
     (void)state;
     if (cusim_checks())
         skip(); /* the slice that is behind runs on regardless of the others: races, as the checker says */
-    a_slice_that_never_comes(0);
-    a_slice_that_never_comes(2);
-    a_slice_that_never_comes(4);
+    a_slice_that_never_comes(0, false);
+    a_slice_that_never_comes(2, false);
+    a_slice_that_never_comes(4, false);
+    a_slice_that_never_comes(0, true);
 }
 
 /* ---- plans */
@@ -898,7 +1016,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(split_matches_plain_loops),
         cmocka_unit_test(larger_slices_match_plain_loops),
         cmocka_unit_test(clusters_give_the_same_bits),
+        cmocka_unit_test(words_match_plain_loops),
+        cmocka_unit_test(words_give_the_same_bits),
+        cmocka_unit_test(what_is_no_number_is_handed_on_too),
         cmocka_unit_test(launches_of_one_workspace_give_the_same_bits),
+        cmocka_unit_test(launches_without_flags_give_the_same_bits),
         cmocka_unit_test(what_flows_between_launches_is_the_gradient),
         cmocka_unit_test(a_slice_that_never_comes_is_noticed),
         cmocka_unit_test(plans_fit_their_gpu),

@@ -42,6 +42,7 @@ bool complete(crnn_persist_plan &p, const crnn_persist_gpu &gpu)
     if (!need.fixed)
         return false;
     const int tiles = (p.H + 15) / 16, gates = p.direction == CRNN_PERSIST_BACKWARD ? 3 : 1;
+    p.slots = p.exchange == CRNN_PERSIST_WORDS ? static_cast<int>(RING) : 2;
     p.slices = ((tiles + p.tiles - 1) / p.tiles + p.cluster - 1) / p.cluster * p.cluster;
     p.chunks = (p.B + p.groups * ROWS - 1) / (p.groups * ROWS);
     p.steps = (tiles * gates + need.k_warps - 1) / need.k_warps;
@@ -59,22 +60,34 @@ bool complete(crnn_persist_plan &p, const crnn_persist_gpu &gpu)
     return true;
 }
 
+// Steps of K that stand for units, of those that each warp multiplies.
+int steps_of_units(const crnn_persist_plan &p, const Need &need)
+{
+    const int steps = (p.H + 15) / 16 * (p.direction == CRNN_PERSIST_BACKWARD ? 3 : 1);
+    return min(p.steps, (steps + need.k_warps - 1) / need.k_warps);
+}
 // Clocks of a time step, from the figures of docs/PERFORMANCE.md: a block works on its chunks in turn, while what it published of one is
 // on its way for the time of a round.
 double estimate(const crnn_persist_plan &p)
 {
-    const double clock = 1.7e9, round = 900, fixed = 700; // fixed: barriers, sums over K, gates
-    const double mma = 8, from_shared = 4;                // clocks a warp's mma; a warp's 16-byte load
+    const bool words = p.exchange == CRNN_PERSIST_WORDS;
+    const double clock = 1.7e9, fixed = 700; // fixed: barriers, sums over K, gates
+    const double mma = 8, from_shared = 4;   // clocks a warp's mma; a warp's 16-byte load
     const double from_cache =
         p.cluster > 1 ? 64 : 48; // bytes a clock; a multicast is bound by what a block can take in
     const Need need = need_of_plan(p);
-    const int parts = parts_of(p), products = parts == 2 ? 3 : 1;
-    const double multiply = 2.0 * p.steps * need.warp_tiles * 2 * products * mma;
-    const double weights = static_cast<double>(p.steps - p.resident) * need.warp_tiles * parts * WARPS * from_shared;
-    const double copy = p.steps * need.k_warps * 512.0 * parts / from_cache;
+    const int parts = parts_of(p), products = parts == 2 ? 3 : 1, steps = words ? steps_of_units(p, need) : p.steps;
+    const int far = max(0, steps - p.resident);
+    const double poll = need.k_warps * 512.0 * parts / from_cache; // by words: a step of each warp's share
+    const double round = words ? 475 + poll : 900;
+    const double multiply = 2.0 * steps * need.warp_tiles * 2 * products * mma;
+    const double weights = static_cast<double>(far) * need.warp_tiles * parts * WARPS * from_shared;
+    const double copy = steps * need.k_warps * 512.0 * parts / from_cache;
     // Within a cluster the first quarter comes beside no product, but where it is sent a chunk ahead.
     const double first = p.cluster == 1 || (p.buffers == 2 && p.chunks > 1) ? 0 : copy / 4;
-    const double work = fixed + first + (multiply > copy ? multiply : copy) + weights;
+    // What goes through registers takes nothing of the shared memory that weights come from.
+    const double moved = words ? max(multiply + weights, copy) : max(multiply, copy) + weights;
+    const double work = fixed + first + moved;
     const double all = p.chunks * work;
     return (all > work + round ? all : work + round) / clock;
 }
@@ -132,9 +145,19 @@ bool crnn_persist_plan_for(crnn_persist_plan *plan, crnn_persist_direction direc
     if (B < 1 || H < 1 || gpu->compute_major < 8)
         return false;
     bool found = false;
-    for (p.cluster = wished.cluster == 4 ? 4 : wished.cluster == 2 ? 2 : 1; p.cluster && !found; p.cluster /= 2)
+    for (p.cluster = wished.cluster == 4 ? 4 : wished.cluster == 2 ? 2 : 1; p.cluster && !found; p.cluster /= 2) {
+        p.exchange = p.cluster > 1 ? CRNN_PERSIST_CLUSTER : CRNN_PERSIST_FLAGS;
         found = best_plan(plan, p, *gpu, wished);
-    return found;
+    }
+    if (!wished.words)
+        return found;
+    crnn_persist_plan by_words;
+    p.cluster = 1;
+    p.exchange = CRNN_PERSIST_WORDS;
+    if (!best_plan(&by_words, p, *gpu, wished) || (found && plan->estimate < by_words.estimate))
+        return found;
+    *plan = by_words;
+    return true;
 }
 
 size_t crnn_persist_bytes(const crnn_persist_plan *plan)

@@ -15,6 +15,7 @@
 
 #include "kernels/cuda/formats.cuh"
 #include "kernels/cuda/gru_persist.h"
+#include "kernels/cuda/gru_persist_words.cuh"
 #include <initializer_list>
 
 namespace persist
@@ -98,13 +99,17 @@ static __device__ __forceinline__ uint4 *slot_of(const Exchange &x, int parity, 
 
 // Two neighbouring units (unit even) of one batch row go into one word of a step: lane (row % 8, unit / 2 % 4), there word
 // (row / 8, unit % 16 / 8). STEP: the step of K that holds the unit.
+template <class F> static __device__ __forceinline__ uint32_t *word_of(uint4 *slot, int step, int unit, int row)
+{
+    return reinterpret_cast<uint32_t *>(slot + step * (F::PARTS * STEP_LANES)) + ((row % 8) * 4 + unit / 2 % 4) * 4 +
+           row / 8 * 2 + unit % 16 / 8;
+}
 template <class F>
 static __device__ __forceinline__ void publish(uint4 *slot, int step, int unit, int row, float a, float b)
 {
     uint32_t w[F::PARTS];
     F::words(w, a, b);
-    uint32_t *words = reinterpret_cast<uint32_t *>(slot + step * (F::PARTS * STEP_LANES)) +
-                      ((row % 8) * 4 + unit / 2 % 4) * 4 + row / 8 * 2 + unit % 16 / 8;
+    uint32_t *words = word_of<F>(slot, step, unit, row);
 #pragma unroll
     for (int part = 0; part < F::PARTS; part++)
         words[part * STEP_LANES * 4] = w[part];
@@ -130,23 +135,32 @@ template <class L> struct Multiply {
     // One step of K with weights in registers; b: its numbers for this lane.
     __device__ __forceinline__ void step(float (&sum)[L::TILES][2][4], const Weights<L> &w, int k, const uint4 *b) const
     {
-        const uint4 high = b[0];
+        step_high(sum, w, k, b[0]);
+        if (L::PARTS == 2)
+            step_low(sum, w, k, b[STEP_LANES]);
+    }
+    static __device__ __forceinline__ void step_high(float (&sum)[L::TILES][2][4], const Weights<L> &w, int k,
+                                                     uint4 high)
+    {
 #pragma unroll
         for (int tile = 0; tile < L::TILES; tile++)
 #pragma unroll
             for (int part = 0; part < L::PARTS; part++)
                 multiply(sum[tile], w.a[part][tile][k], high);
-        if (L::PARTS == 2) {
-            const uint4 low = b[STEP_LANES];
+    }
+    static __device__ __forceinline__ void step_low(float (&sum)[L::TILES][2][4], const Weights<L> &w, int k, uint4 low)
+    {
 #pragma unroll
-            for (int tile = 0; tile < L::TILES; tile++)
-                multiply(sum[tile], w.a[0][tile][k], low);
-        }
+        for (int tile = 0; tile < L::TILES; tile++)
+            multiply(sum[tile], w.a[0][tile][k], low);
     }
     // The same with weights in shared memory.
     __device__ __forceinline__ void far_step(float (&sum)[L::TILES][2][4], int k, const uint4 *b) const
     {
-        const uint4 high = b[0], low = b[(L::PARTS - 1) * STEP_LANES];
+        far_step(sum, k, b[0], b[(L::PARTS - 1) * STEP_LANES]);
+    }
+    __device__ __forceinline__ void far_step(float (&sum)[L::TILES][2][4], int k, uint4 high, uint4 low) const
+    {
 #pragma unroll
         for (int tile = 0; tile < L::TILES; tile++)
 #pragma unroll
@@ -294,6 +308,12 @@ struct Owner {
     int j;             // of all H units: j and j + 1
     bool mine, second; // this thread owns something that is there; j + 1 is there too
     bool wide;         // both, and 8-byte accesses are allowed
+    bool has_place;    // this thread owns something, there or not
+    // Whether its place is within a tile of units: others look at that, then.
+    __device__ __forceinline__ bool has_words(int H) const
+    {
+        return has_place && j < (H + 15) / 16 * 16;
+    }
 };
 template <int UNITS> static __device__ __forceinline__ Owner owner_of(int slice, int H, bool wide)
 {
@@ -303,7 +323,8 @@ template <int UNITS> static __device__ __forceinline__ Owner owner_of(int slice,
     o.row = rest / 2 % 8 + rest % 2 * 8; // rows r and r + 8 go to one 16-byte piece of the exchange
     o.unit = 2 * pair;
     o.j = slice * UNITS + o.unit;
-    o.mine = rest < ROWS && o.j < H;
+    o.has_place = rest < ROWS;
+    o.mine = o.has_place && o.j < H;
     o.second = o.j + 1 < H;
     o.wide = wide && o.second;
     return o;
@@ -364,7 +385,7 @@ __host__ __device__ __forceinline__ Places places_of(const crnn_persist_plan &p)
     Places at;
     at.k_steps = k_warps * p.steps;
     at.group_flags = static_cast<size_t>(p.chunks) * p.slices;
-    at.group_slots = static_cast<size_t>(2 * p.chunks) * (at.k_steps * parts * STEP_LANES);
+    at.group_slots = static_cast<size_t>(p.slots * p.chunks) * (at.k_steps * parts * STEP_LANES);
     at.slice_weights = static_cast<size_t>(WARPS * warp_tiles * parts) * (p.steps * 32);
     at.flags = 256;
     at.slots = at.flags + (at.group_flags * p.groups * 4 + 255) / 256 * 256;

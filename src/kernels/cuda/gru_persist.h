@@ -3,8 +3,8 @@
  * Each block (one on a multiprocessor) holds the weights of its units in registers and shared memory for a whole pass and multiplies on
  * tensor cores; the blocks that share batch rows hand each other h, or the gates' gradients on the way back, through the second-level cache
  * after every time step. Flags order that; blocks of different batch rows never wait for one another. In clusters (compute capability 9.0)
- * each block reads a share of that and hands it to its neighbours. What is carried from step to step
- * stays in float32 with the thread that owns it; only what is multiplied has 16 bits.
+ * each block reads a share of that and hands it to its neighbours. Or there are no flags, and each word tells whether it has come. What is
+ * carried from step to step stays in float32 with the thread that owns it; only what is multiplied has 16 bits.
  *
  * A plan says how a pass of one shape is shared out on one GPU, or that it does not fit. A workspace belongs to one plan: device memory of
  * crnn_persist_bytes(plan), zeroed once; the launches of one workspace follow each other on one stream. Launchers queue and return the
@@ -32,6 +32,9 @@ typedef enum {
 
 typedef enum { CRNN_PERSIST_FORWARD, CRNN_PERSIST_BACKWARD } crnn_persist_direction;
 
+/* How blocks see what others have published: by flags; a share of it for a whole cluster; or each word by itself, without flags. */
+typedef enum { CRNN_PERSIST_FLAGS, CRNN_PERSIST_CLUSTER, CRNN_PERSIST_WORDS } crnn_persist_exchange;
+
 /* In the fp16 precisions weights and states are multiplied by two so often, and their fp16 copies below hold them so. */
 enum { CRNN_PERSIST_DOUBLINGS = 8 };
 
@@ -51,11 +54,13 @@ cudaError_t crnn_persist_gpu_of(crnn_persist_gpu *gpu, int device);
 typedef struct {
     crnn_persist_direction direction;
     crnn_persist_precision precision;
+    crnn_persist_exchange exchange;
     int32_t B, H;
     int32_t groups, slices, tiles, chunks;
     int32_t
         steps; /* of 16 numbers that each warp multiplies; `resident` of them with weights in registers, the rest in shared memory */
     int32_t resident;
+    int32_t slots;   /* of what is exchanged: 2; without flags 4 */
     int32_t cluster; /* blocks, neighbouring slices of a group, that read what is exchanged together; 1: none do */
     int32_t buffers; /* in a cluster: of what is exchanged in a step, how much a block holds: 1 or 2 times */
     int32_t shared;  /* bytes of dynamic shared memory */
@@ -66,6 +71,7 @@ typedef struct {
 typedef struct {
     int32_t groups, tiles; /* only plans with these */
     int32_t cluster;       /* 4 or 2: clusters of so many where they fit, else of fewer; 0: none */
+    bool words;            /* without flags, where that fits and is estimated to be no slower */
 } crnn_persist_wish;
 
 /* The best plan by estimate; false: H does not fit this GPU. wish NULL: none. */

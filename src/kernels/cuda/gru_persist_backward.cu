@@ -1,5 +1,6 @@
 // gru_persist_backward.cu - all time steps of the backward pass in one launch; gru_persist.cuh has the parts.
 #include "kernels/cuda/gru_persist_cluster.cuh"
+#include "kernels/cuda/gru_persist_words_product.cuh"
 
 namespace
 {
@@ -150,9 +151,63 @@ template <class F, int TILES, int RESIDENT, By BY> struct Block {
         leave<L, 1, UNITS>(sh.partial, sum);
         __syncthreads(); // every share is there
     }
+    // The same by words.
+    __device__ __forceinline__ void words_product(const Weights<L> &w, unsigned base, int t, int chunk,
+                                                  int parity) const
+    {
+        const Exchange x = exchange();
+        const int thread = gpu::thread_again();
+        const bool wraps = chunk + 1 == x.chunks;
+        if (t + 1 == p.a.T) {
+            fetch(parity ^ 1, wraps ? t - 1 : t, wraps ? 0 : chunk + 1);
+            gpu::cp_async_wait<1>();
+            return;
+        }
+        const unsigned last = publication(base, t + 1);
+        WordsProduct<L> product(thread, p.plan.steps, (p.plan.H + 15) / 16 * 3,
+                                slot_of(x, static_cast<int>(last % RING), chunk, L::PARTS), further());
+        product.begin(x.chunks == 1);
+        if (thread < OWNERS)
+            taken_back();
+        fetch(parity ^ 1, wraps ? t - 1 : t, wraps ? 0 : chunk + 1);
+        gpu::cp_async_wait<1>(); // what was fetched before that
+        float sum[TILES][2][4] = {};
+        product.run(sum, w, x, x.chunks == 1);
+        leave<L, 1, UNITS>(sh.partial, sum);
+        __syncthreads(); // each share is there
+    }
+    // Of the gradients of step t.
+    __device__ __forceinline__ unsigned publication(unsigned base, int t) const
+    {
+        return base + static_cast<unsigned>(p.a.T - 1 - t);
+    }
     struct Gates {
         float2 dn_h, dz, dr, dn;
     };
+    // Gradients of step t, for the product of the step before. By words, owners of nothing publish zeros.
+    __device__ __forceinline__ void tell(const Owner &o, unsigned base, int t, int chunk, const Gates &g) const
+    {
+        const float s = p.scale;
+        const int step = o.j / 16 * 3;
+        if constexpr (BY == By::WORDS) {
+            const unsigned n = publication(base, t);
+            publish_words<F>(exchange(), n, chunk, step, o.j, o.row, g.dn_h.x * s, g.dn_h.y * s);
+            publish_words<F>(exchange(), n, chunk, step + 1, o.j, o.row, g.dz.x * s, g.dz.y * s);
+            publish_words<F>(exchange(), n, chunk, step + 2, o.j, o.row, g.dr.x * s, g.dr.y * s);
+            return;
+        }
+        uint4 *slot = slot_of(exchange(), (p.a.T - 1 - t) & 1, chunk, L::PARTS);
+        publish<F>(slot, step, o.j, o.row, g.dn_h.x * s, g.dn_h.y * s);
+        publish<F>(slot, step + 1, o.j, o.row, g.dz.x * s, g.dz.y * s);
+        publish<F>(slot, step + 2, o.j, o.row, g.dr.x * s, g.dr.y * s);
+    }
+    // What all have read since.
+    __device__ __forceinline__ void take_back(const Owner &o, unsigned base, int t, int chunk) const
+    {
+        if (o.has_words(p.plan.H))
+            for (int gate = 0; gate < 3; gate++)
+                take_back_words<F>(exchange(), publication(base, t), chunk, o.j / 16 * 3 + gate, o.j, o.row);
+    }
     static __device__ __forceinline__ void one(float &dn_h, float &dz, float &dr, float &dn, float &carry, float d,
                                                float n_h, float z, float r, float n, float h_prev)
     {
@@ -162,11 +217,14 @@ template <class F, int TILES, int RESIDENT, By BY> struct Block {
         dn_h = dn * r;
         carry = d * z;
     }
-    __device__ __forceinline__ void compute(Gates &g, int t, int chunk, int parity) const
+    __device__ __forceinline__ void compute(Gates &g, unsigned base, int t, int chunk, int parity) const
     {
         const Owner o = owner();
-        if (!there(o, chunk))
+        if (!there(o, chunk)) {
+            if (BY == By::WORDS && t && o.has_words(p.plan.H))
+                tell(o, base, t, chunk, g);
             return;
+        }
         const float2(*in)[OWNERS] = sh.input[parity];
         float2 &carry = carried()[chunk * OWNERS + o.thread];
         float2 d = carry;
@@ -181,14 +239,8 @@ template <class F, int TILES, int RESIDENT, By BY> struct Block {
                      h_prev = in[5][o.thread];
         one(g.dn_h.x, g.dz.x, g.dr.x, g.dn.x, carry.x, d.x, n_h.x, z.x, r.x, n.x, h_prev.x);
         one(g.dn_h.y, g.dz.y, g.dr.y, g.dn.y, carry.y, d.y, n_h.y, z.y, r.y, n.y, h_prev.y);
-        if (!t)
-            return;
-        uint4 *slot = slot_of(exchange(), (p.a.T - 1 - t) & 1, chunk, L::PARTS);
-        const float s = p.scale;
-        const int step = o.j / 16 * 3;
-        publish<F>(slot, step, o.j, o.row, g.dn_h.x * s, g.dn_h.y * s);
-        publish<F>(slot, step + 1, o.j, o.row, g.dz.x * s, g.dz.y * s);
-        publish<F>(slot, step + 2, o.j, o.row, g.dr.x * s, g.dr.y * s);
+        if (t)
+            tell(o, base, t, chunk, g);
     }
     __device__ __forceinline__ void store(const Gates &g, int t, int chunk) const
     {
@@ -209,9 +261,12 @@ template <class F, int TILES, int RESIDENT, By BY> struct Block {
     __device__ __forceinline__ void gates(unsigned base, int t, int chunk, int parity) const
     {
         Gates g = {}; // an owner of nothing stores nothing of it
-        compute(g, t, chunk, parity);
+        compute(g, base, t, chunk, parity);
         __syncthreads(); // all of it is written
-        if (t && gpu::thread_again() == 0)
+        if (BY == By::WORDS) {
+            if (t)
+                take_back(owner(), base, t, chunk);
+        } else if (t && gpu::thread_again() == 0)
             gpu::st_release(exchange().flags + chunk * p.plan.slices + blockIdx.x,
                             base + static_cast<unsigned>(p.a.T - t));
         store(g, t, chunk);
@@ -240,6 +295,8 @@ __device__ __forceinline__ void whole_pass(const Pass &p, unsigned char *raw)
         for (int chunk = 0; chunk < p.plan.chunks; chunk++) {
             if constexpr (BY == By::CLUSTER)
                 block.cluster_product(w, base, t, chunk, parity);
+            else if constexpr (BY == By::WORDS)
+                block.words_product(w, base, t, chunk, parity);
             else
                 block.product(w, base, t, chunk, parity);
             if (BY != By::CLUSTER && block.sh.stop)
@@ -249,6 +306,8 @@ __device__ __forceinline__ void whole_pass(const Pass &p, unsigned char *raw)
         }
     if constexpr (BY == By::CLUSTER)
         block.multicast().end();
+    if (BY == By::WORDS && threadIdx.x == 0)
+        block.exchange().flags[blockIdx.x] = base + static_cast<unsigned>(p.a.T - 1);
 }
 template <class F, int TILES, int RESIDENT, By BY>
 __global__ void __launch_bounds__(THREADS, 1) gru_persist_backward(const __grid_constant__ Pass p)
@@ -281,9 +340,24 @@ template <By BY> Kernel<Pass> kernel_for(const crnn_persist_plan &p)
                                                   : Kernel<Pass>{};
     return p.precision == CRNN_PERSIST_FP16 ? whole_precision<Fp16, BY>(p) : whole_precision<Bf16, BY>(p);
 }
+// Those with registers left for words.
+template <class F> Kernel<Pass> words_of_whole_precision(const crnn_persist_plan &p)
+{
+    return p.tiles == 1 && p.resident == 24   ? kernel<F, 1, 24, By::WORDS>()
+           : p.tiles == 2 && p.resident == 16 ? kernel<F, 2, 16, By::WORDS>()
+                                              : Kernel<Pass>{};
+}
+Kernel<Pass> words_kernel_for(const crnn_persist_plan &p)
+{
+    if (p.precision == CRNN_PERSIST_SPLIT)
+        return p.tiles == 1 && p.resident == 12 ? kernel<Split, 1, 12, By::WORDS>() : Kernel<Pass>{};
+    return p.precision == CRNN_PERSIST_FP16 ? words_of_whole_precision<Fp16>(p) : words_of_whole_precision<Bf16>(p);
+}
 Kernel<Pass> kernel_of(const crnn_persist_plan &p)
 {
-    return p.cluster > 1 ? kernel_for<By::CLUSTER>(p) : kernel_for<By::FLAGS>(p);
+    if (p.exchange == CRNN_PERSIST_WORDS)
+        return words_kernel_for(p);
+    return p.exchange == CRNN_PERSIST_CLUSTER ? kernel_for<By::CLUSTER>(p) : kernel_for<By::FLAGS>(p);
 }
 } // namespace
 

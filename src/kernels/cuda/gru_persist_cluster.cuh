@@ -24,6 +24,9 @@ constexpr int QUARTERS = 4;
 template <class L, By BY> struct Landing {
     uint4 pieces[L::STAGE_BYTES / 16];
 };
+template <class L> struct Landing<L, By::WORDS> {
+    uint4 none;
+};
 template <class L> struct Landing<L, By::CLUSTER> {
     uint64_t arrived[2][L::K_WARPS][QUARTERS];
 };

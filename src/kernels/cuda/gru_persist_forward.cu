@@ -1,5 +1,6 @@
 // gru_persist_forward.cu - all time steps of the forward pass in one launch; gru_persist.cuh has the parts.
 #include "kernels/cuda/gru_persist_cluster.cuh"
+#include "kernels/cuda/gru_persist_words_product.cuh"
 
 namespace
 {
@@ -102,8 +103,24 @@ template <class F, int TILES, int RESIDENT, By BY> struct Block {
         }
         gpu::cp_async_commit();
     }
+    // h, for the product of step t. By words, owners of nothing publish zeros.
+    __device__ __forceinline__ void tell(const Owner &o, unsigned base, int t, int chunk, float2 h) const
+    {
+        if constexpr (BY == By::WORDS)
+            publish_words<F>(exchange(), base + static_cast<unsigned>(t), chunk, o.j / 16, o.j, o.row, h.x * F::STATES,
+                             h.y * F::STATES);
+        else
+            publish<F>(slot_of(exchange(), t & 1, chunk, L::PARTS), o.j / 16, o.j, o.row, h.x * F::STATES,
+                       h.y * F::STATES);
+    }
+    // What all have read since.
+    __device__ __forceinline__ void take_back(const Owner &o, unsigned base, int t, int chunk) const
+    {
+        if (o.has_words(p.plan.H))
+            take_back_words<F>(exchange(), base + static_cast<unsigned>(t), chunk, o.j / 16, o.j, o.row);
+    }
     // h_first is what the step before the first published.
-    __device__ __forceinline__ void begin()
+    __device__ __forceinline__ void begin(unsigned base)
     {
         const Owner o = owner();
         for (int i = o.thread; i < 3 * UNITS; i += THREADS) {
@@ -121,9 +138,11 @@ template <class F, int TILES, int RESIDENT, By BY> struct Block {
                 states()[chunk * OWNERS + o.thread] = h;
                 if (p.a.h16)
                     store_narrow(o, 0, chunk, h);
-                publish<F>(slot_of(exchange(), 0, chunk, L::PARTS), o.j / 16, o.j, o.row, h.x * F::STATES,
-                           h.y * F::STATES);
-            }
+                tell(o, base, 0, chunk, h);
+            } else if (BY == By::WORDS && o.has_words(p.plan.H))
+                tell(o, base, 0, chunk, {0.0f, 0.0f});
+        for (int chunk = 0; BY == By::WORDS && chunk < p.plan.chunks; chunk++)
+            take_back(o, base, 0, chunk);
         look(0, 0);
         fetch(0, 0, 0);
         look(1 / p.plan.chunks, 1 % p.plan.chunks);
@@ -163,25 +182,49 @@ template <class F, int TILES, int RESIDENT, By BY> struct Block {
             m.send(x, round + 1, next & 1, wraps ? 0 : chunk + 1, base + static_cast<unsigned>(next) + 1);
         leave<L, 3, UNITS>(sh.partial, sum);
     }
+    // The same by words.
+    __device__ __forceinline__ void words_product(const Weights<L> &w, unsigned base, int t, int chunk, int parity)
+    {
+        const Exchange x = exchange();
+        const int thread = gpu::thread_again();
+        WordsProduct<L> product(thread, p.plan.steps, (p.plan.H + 15) / 16,
+                                slot_of(x, static_cast<int>((base + static_cast<unsigned>(t)) % RING), chunk, L::PARTS),
+                                further());
+        product.begin(x.chunks == 1);
+        if (thread < OWNERS)
+            taken_back();
+        const bool wraps = chunk + 1 == x.chunks;
+        fetch(parity ^ 1, wraps ? t + 1 : t, wraps ? 0 : chunk + 1);
+        gpu::cp_async_wait<1>(); // what was fetched before that
+        float sum[3][2][4] = {};
+        product.run(sum, w, x, x.chunks == 1);
+        leave<L, 3, UNITS>(sh.partial, sum);
+    }
     // h, published before anything else is done with it; then what later kernels read.
     __device__ __forceinline__ void gates(unsigned base, int t, int chunk, int parity) const
     {
         Gates g = {}; // an owner of nothing stores nothing of it
-        compute(g, t, chunk, parity);
+        compute(g, base, t, chunk, parity);
         __syncthreads(); // all of it is written
-        if (t + 1 < p.a.T && gpu::thread_again() == 0)
+        if (BY == By::WORDS) {
+            if (t + 1 < p.a.T)
+                take_back(owner(), base, t + 1, chunk);
+        } else if (t + 1 < p.a.T && gpu::thread_again() == 0)
             gpu::st_release(exchange().flags + chunk * p.plan.slices + blockIdx.x, base + static_cast<unsigned>(t) + 2);
         store(g, t, chunk);
     }
     struct Gates {
         float2 n_h, z, r, n;
     };
-    __device__ __forceinline__ void compute(Gates &g, int t, int chunk, int parity) const
+    __device__ __forceinline__ void compute(Gates &g, unsigned base, int t, int chunk, int parity) const
     {
         constexpr float BACK_TO_ONE = 1.0f / (F::WEIGHTS * F::STATES);
         const Owner o = owner();
-        if (!there(o, t, chunk))
+        if (!there(o, t, chunk)) {
+            if (BY == By::WORDS && t + 1 < p.a.T && o.has_words(p.plan.H))
+                tell(o, base, t + 1, chunk, {0.0f, 0.0f});
             return;
+        }
         const float2(*x)[OWNERS] = sh.input[parity];
         const float *b = &sh.b1[0][o.unit];
         const float2 hr = gather<L, 3, UNITS>(sh.partial, 2, o.row, o.unit), xr = x[1][o.thread];
@@ -195,8 +238,7 @@ template <class F, int TILES, int RESIDENT, By BY> struct Block {
         float2 &h = states()[chunk * OWNERS + o.thread];
         h = {g.z.x * h.x + (1.0f - g.z.x) * g.n.x, g.z.y * h.y + (1.0f - g.z.y) * g.n.y};
         if (t + 1 < p.a.T)
-            publish<F>(slot_of(exchange(), (t + 1) & 1, chunk, L::PARTS), o.j / 16, o.j, o.row, h.x * F::STATES,
-                       h.y * F::STATES);
+            tell(o, base, t + 1, chunk, h);
     }
     __device__ __forceinline__ void store(const Gates &g, int t, int chunk) const
     {
@@ -233,17 +275,19 @@ __device__ __forceinline__ void whole_pass(const Pass &p, unsigned char *raw)
                         blockIdx.x * at.slice_weights,
                     p.plan.steps, threadIdx.x);
     const unsigned base = block.exchange().flags[blockIdx.x];
-    block.begin();
+    block.begin(base);
     if constexpr (BY == By::CLUSTER)
         block.multicast().begin(&block.sh.landing.arrived[0][0][0]);
     __syncthreads();
-    if (static_cast<int>(threadIdx.x) < p.plan.chunks)
+    if (BY != By::WORDS && static_cast<int>(threadIdx.x) < p.plan.chunks)
         gpu::st_release(block.exchange().flags + threadIdx.x * p.plan.slices + blockIdx.x, base + 1);
     int parity = 0;
     for (int t = 0; t < p.a.T; t++)
         for (int chunk = 0; chunk < p.plan.chunks; chunk++) {
             if constexpr (BY == By::CLUSTER)
                 block.cluster_product(w, base, t, chunk, parity);
+            else if constexpr (BY == By::WORDS)
+                block.words_product(w, base, t, chunk, parity);
             else
                 block.product(w, base, t, chunk, parity);
             __syncthreads();
@@ -255,6 +299,8 @@ __device__ __forceinline__ void whole_pass(const Pass &p, unsigned char *raw)
         }
     if constexpr (BY == By::CLUSTER)
         block.multicast().end();
+    if (BY == By::WORDS && threadIdx.x == 0)
+        block.exchange().flags[blockIdx.x] = base + static_cast<unsigned>(p.a.T);
 }
 template <class F, int TILES, int RESIDENT, By BY>
 __global__ void __launch_bounds__(THREADS, 1) gru_persist_forward(const __grid_constant__ Pass p)
@@ -288,9 +334,26 @@ template <By BY> Kernel<Pass> kernel_for(const crnn_persist_plan &p)
         return p.tiles == 1 ? whole_precision<Fp16, 1, BY>(p.resident) : whole_precision<Fp16, 2, BY>(p.resident);
     return p.tiles == 1 ? whole_precision<Bf16, 1, BY>(p.resident) : whole_precision<Bf16, 2, BY>(p.resident);
 }
+// Those with registers left for words.
+Kernel<Pass> words_kernel_for(const crnn_persist_plan &p)
+{
+    if (p.tiles > 1)
+        return {};
+    if (p.precision == CRNN_PERSIST_SPLIT)
+        return p.resident == 4 ? kernel<Split, 1, 4, By::WORDS>() : Kernel<Pass>{};
+    if (p.precision == CRNN_PERSIST_FP16)
+        return p.resident == 8    ? kernel<Fp16, 1, 8, By::WORDS>()
+               : p.resident == 12 ? kernel<Fp16, 1, 12, By::WORDS>()
+                                  : Kernel<Pass>{};
+    return p.resident == 8    ? kernel<Bf16, 1, 8, By::WORDS>()
+           : p.resident == 12 ? kernel<Bf16, 1, 12, By::WORDS>()
+                              : Kernel<Pass>{};
+}
 Kernel<Pass> kernel_of(const crnn_persist_plan &p)
 {
-    return p.cluster > 1 ? kernel_for<By::CLUSTER>(p) : kernel_for<By::FLAGS>(p);
+    if (p.exchange == CRNN_PERSIST_WORDS)
+        return words_kernel_for(p);
+    return p.exchange == CRNN_PERSIST_CLUSTER ? kernel_for<By::CLUSTER>(p) : kernel_for<By::FLAGS>(p);
 }
 } // namespace
 

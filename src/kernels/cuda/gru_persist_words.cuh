@@ -38,7 +38,13 @@ static __device__ __forceinline__ bool has_come(const uint4 &v)
 {
     return v.x && v.y && v.z && v.w;
 }
-// N pieces of 16 bytes, `apart` from one another. False: gave up, after so many polls or as someone else did (*status).
+// What was published.
+static __device__ __forceinline__ uint4 published(const uint4 &v)
+{
+    return {~v.x, ~v.y, ~v.z, ~v.w};
+}
+// N pieces of 16 bytes, `apart` from one another. False: gave up, after so many polls or as someone else did (*status). Where one had to be waited
+// for, all others that are missing are asked for again at once: they are hardly later.
 template <int N>
 static __device__ __forceinline__ bool take(uint4 (&v)[N], const uint4 *from, int apart, unsigned patience,
                                             const unsigned *status)
@@ -49,12 +55,17 @@ static __device__ __forceinline__ bool take(uint4 (&v)[N], const uint4 *from, in
         v[i] = gpu::ld_relaxed16(from + i * apart);
 #pragma unroll
     for (int i = 0; i < N; i++) {
+        const unsigned before = polls;
         while (!has_come(v[i])) {
             v[i] = gpu::ld_relaxed16(from + i * apart);
             if (++polls >= patience || (polls % 1024 == 0 && gpu::ld_acquire(status)))
                 return false;
         }
-        v[i] = {~v[i].x, ~v[i].y, ~v[i].z, ~v[i].w};
+#pragma unroll
+        for (int k = i + 1; k < N; k++)
+            if (polls != before && !has_come(v[k]))
+                v[k] = gpu::ld_relaxed16(from + k * apart);
+        v[i] = published(v[i]);
     }
     return true;
 }

@@ -66,6 +66,7 @@ bool complete(crnn_write_many_plan &p, const crnn_persist_gpu &gpu)
     pass.slices = (tiles + pass.tiles - 1) / pass.tiles;
     pass.chunks = (p.shape.count + pass.groups * ROWS - 1) / (pass.groups * ROWS);
     pass.steps = max(pass.resident, (tiles + k_warps - 1) / k_warps);
+    pass.slots = 2;
     if (pass.groups * static_cast<int64_t>(pass.slices) > gpu.sms || pass.chunks > THREADS)
         return false;
     const int64_t room = gpu.shared / static_cast<int64_t>(sizeof(uint4));

@@ -110,6 +110,23 @@ __global__ void hand_over(int *p, unsigned *flag)
     __shfl_sync(ALL, 0, 0); // waits for lane 0, but orders no memory
     p[32 + threadIdx.x] = p[threadIdx.x];
 }
+// Block 1 writes over what block 0 has read when it says so; and it reads what block 0 has written, which that word does not tell.
+__global__ void words(int *p, unsigned *word, bool reads)
+{
+    if (blockIdx.x == 0) {
+        const int read = p[threadIdx.x];
+        p[32 + threadIdx.x] = read;
+        gpu::st_relaxed(word + threadIdx.x, static_cast<unsigned>(read) | 1);
+        return;
+    }
+    const uint4 *from = reinterpret_cast<const uint4 *>(word + threadIdx.x / 4 * 4);
+    uint4 v;
+    do
+        v = gpu::ld_relaxed16(from);
+    while (!(v.x && v.y && v.z && v.w));
+    __syncthreads();
+    p[threadIdx.x] = static_cast<int>(v.x) + (reads ? p[32 + threadIdx.x] : 0);
+}
 __global__ void copy_wait(int *p, const int *x)
 {
     SHARED(int, tile, [128]);
@@ -197,6 +214,10 @@ cudaError_t planted_float_atomic_as_flag(float *flag, int *p)
 cudaError_t planted_hand_over(int *p, unsigned *flag)
 {
     return LAUNCH_COOP(hand_over, 2, 32, 0, nullptr, p, flag);
+}
+cudaError_t planted_words(int *p, unsigned *word, int reads)
+{
+    return LAUNCH_COOP(words, 2, 32, 0, nullptr, p, word, reads != 0);
 }
 cudaError_t planted_copy_wait(int *p, const int *x)
 {

@@ -26,6 +26,9 @@ cudaError_t planted_shared_reuse(int *p); /* [64]: no __syncthreads before a til
 cudaError_t planted_warp_race(int *p);    /* [32]: no __syncwarp within a warp */
 cudaError_t
 planted_hand_over(int *p, unsigned *flag); /* [64]: a lane waits for another block, no __syncwarp tells the others */
+cudaError_t planted_words(
+    int *p, unsigned *word,
+    int reads); /* [64], [32]: reads what the writer of a relaxed word wrote; 0: right, writes over what he read */
 cudaError_t planted_float_atomic_as_flag(float *flag, int *p); /* a float atomic orders nothing */
 cudaError_t planted_copy_wait(int *p, const int *x);           /* [128] each: cp.async without its wait */
 cudaError_t planted_copy(int *to, const int *from, int threads,

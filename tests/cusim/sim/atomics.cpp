@@ -100,6 +100,7 @@ uint4 ld_relaxed16(const uint4 *p)
     for (int i = 0; i < 4; i++) {
         chk_access(words + i, 4, false, true, PC);
         v[i] = words[i];
+        chk_hear(words + i);
         if ((rnd() & 15) == 0)
             yield();
     }
@@ -109,6 +110,7 @@ uint64_t ld_relaxed(const uint64_t *p)
 {
     yield();
     chk_access(p, 8, false, true, PC);
+    chk_hear(p);
     return *p;
 }
 // Now and then a store is long under way, so that what relies on its coming at once is found out.
@@ -116,6 +118,7 @@ template <class T> static void store_relaxed(T *p, T v, const void *pc)
 {
     for (int i = (rnd() & 127) == 0 ? 300 : 0; i > 0; i--)
         yield();
+    chk_say();
     chk_access(p, sizeof *p, true, true, pc);
     *p = v;
     something_happened();

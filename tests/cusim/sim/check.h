@@ -40,10 +40,17 @@ inline Alloc *find_alloc(const void *p)
     uint32_t n = in_arena(p) ? page_of[static_cast<size_t>(static_cast<const char *>(p) - arena) / PG] : 0;
     return n ? &allocs[n - 1] : nullptr;
 }
+// Of the two bytes at p, or NULL.
+inline const Shadow *shadow_of(const void *p)
+{
+    const Alloc *a = find_alloc(p);
+    return a ? a->sh + (static_cast<const char *>(p) - a->base) / 2 : nullptr;
+}
 bool in_image(const void *p);
 size_t image_offset(const void *pc);
 bool ordered(uint32_t tid,
              uint32_t st); // did that access happen before the next one of this thread, or of this operation?
+bool heard(uint32_t tid, uint32_t st);  // and if it was a read, did a relaxed load tell of a store behind it?
 bool fenced(uint32_t tid, uint32_t st); // did it before the thread's last fence.proxy.async?
 const char *operation_at(uint32_t st);  // whose access it was
 extern uint32_t operation_start;        // sync clock when the operation that runs now began

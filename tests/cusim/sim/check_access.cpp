@@ -91,9 +91,9 @@ static void look(Shadow *s, uint32_t tag, uint32_t st, bool write, const void *p
     if (conflict(s->w_tid, s->w_st, tag, atomic))
         race(write ? "write after write" : "read after write", pc, s->w_pc, s->w_tid, s->w_st, p, a);
     if (write) {
-        if (conflict(s->r_tid, s->r_st, tag, atomic))
+        if (conflict(s->r_tid, s->r_st, tag, atomic) && !heard(s->r_tid & TID, s->r_st))
             race("write after read", pc, s->r_pc, s->r_tid, s->r_st, p, a);
-        else if (conflict(s->q_tid, s->q_st, tag, atomic))
+        else if (conflict(s->q_tid, s->q_st, tag, atomic) && !heard(s->q_tid & TID, s->q_st))
             race("write after read", pc, 0, s->q_tid, s->q_st, p, a);
         s->w_tid = tag;
         s->w_st = st;

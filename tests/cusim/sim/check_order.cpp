@@ -58,8 +58,46 @@ void chk_take(Clocks &c)
         c.vc[b->num] = b->last_sync; // what the whole block did before its last barrier
     c.own[t->gid] = ++sync_clock;    // and what this thread did since
 }
+// Who has seen a relaxed store may write over what the thread read before it: its reads are over, where what it stored was made of them. Of
+// what it wrote nothing is known.
+void chk_say()
+{
+    ++sync_clock; // what this thread reads from now on is not over
+}
+static void note(Heard &in, uint32_t tid, uint32_t st)
+{
+    uint32_t &until = in[tid];
+    until = std::max(until, st);
+}
+void chk_hear(const void *p)
+{
+    const Shadow *s = cur ? shadow_of(p) : nullptr; // of the last write
+    if (!s || !(s->w_tid & ATOMIC) || !same_operation(s->w_st))
+        return;
+    ThreadImpl *t = self();
+    if (!t->heard)
+        t->heard = new Heard;
+    note(*t->heard, s->w_tid & TID, s->w_st);
+}
+bool heard(uint32_t tid, uint32_t st)
+{
+    for (const Heard *h : {static_cast<const Heard *>(self()->heard), static_cast<const Heard *>(&blk()->heard)}) {
+        if (!h || !same_operation(st))
+            continue;
+        const auto one = h->find(tid);
+        if (one != h->end() && st < one->second)
+            return true;
+    }
+    return false;
+}
 void chk_block_barrier(BlockImpl *b)
 {
+    for (unsigned i = 0; i < grid->nthreads; i++)
+        if (b->th[i].heard) {
+            for (auto &one : *b->th[i].heard)
+                note(b->heard, one.first, one.second);
+            b->th[i].heard->clear();
+        }
     for (unsigned i = 0; i < grid->nthreads; i++)
         if (b->th[i].acq) {
             chk_join(b->acq, *b->th[i].acq);

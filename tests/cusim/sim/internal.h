@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -83,6 +84,7 @@ struct CpAsync {
 };
 enum State : unsigned char { S_READY, S_BLOCK, S_NAMED, S_WARP, S_GRID, S_CLUSTER, S_MBARRIER, S_DONE };
 struct Fence; // check_order.cpp: what a thread knew at its last fence.proxy.async
+typedef std::unordered_map<uint32_t, uint32_t> Heard; // threads, and until when their reading is over (checker)
 struct ThreadImpl : Thread {
     Fiber *fiber;
     State state;
@@ -90,6 +92,7 @@ struct ThreadImpl : Thread {
     const char *wfile, *wop;
     std::vector<std::vector<CpAsync>> *cp; // groups; the last one is open
     Clocks *acq;                           // what this thread acquired since its last block barrier (checker)
+    Heard *heard;                          // and what it heard by relaxed loads
     Fence *fence;
     bool arrived; // at the cluster's barrier, and has not waited
     uint64_t arrived_phase;
@@ -144,6 +147,7 @@ struct BlockImpl : Block {
     std::map<int, NamedBar> named;
     uint32_t last_sync; // checker: sync clock at the last block barrier
     Clocks acq;
+    Heard heard;
 };
 struct GridImpl : Grid {
     const char *name;
@@ -243,6 +247,8 @@ void chk_library(const void *p, size_t n, bool write);
 void chk_access(const void *p, size_t n, bool write, bool atomic, const void *pc);
 void chk_acquire(const void *p);
 void chk_release(const void *p);
+void chk_say();               // before a relaxed store
+void chk_hear(const void *p); // of a relaxed load
 void chk_block_barrier(BlockImpl *b);
 void chk_warp_barrier(BlockImpl *b, const Warp &w, unsigned lanes);
 void chk_cluster_arrive(Cluster &c);
@@ -272,6 +278,12 @@ inline void chk_acquire(const void *)
 {
 }
 inline void chk_release(const void *)
+{
+}
+inline void chk_say()
+{
+}
+inline void chk_hear(const void *)
 {
 }
 inline void chk_block_barrier(BlockImpl *)

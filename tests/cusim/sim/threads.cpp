@@ -229,6 +229,7 @@ static void block_init(BlockImpl *b, size_t num)
     b->last_sync = 0;
     b->acq.vc.clear();
     b->acq.own.clear();
+    b->heard.clear();
     b->named.clear();
     b->warps.resize((n + 31) / 32);
     for (unsigned i = 0; i < b->warps.size(); i++) {
@@ -254,6 +255,8 @@ static void block_init(BlockImpl *b, size_t num)
         t.arrived = false;
         delete t.acq;
         t.acq = nullptr;
+        delete t.heard;
+        t.heard = nullptr;
         if (t.cp)
             t.cp->clear();
         push(&t);
