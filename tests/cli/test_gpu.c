@@ -193,9 +193,9 @@ static void evaluation_and_bench_run_there_too(void **state)
 static void every_way_and_precision_trains(void **state)
 {
     (void)state;
-    static const char *const algos[] = {"cudnn", "loop", "persist", "persist-cluster"};
+    static const char *const algos[] = {"cudnn", "loop", "persist", "persist-cluster", "persist-words"};
     static const char *const precisions[] = {"fp32", "tf32", "bf16"};
-    for (int a = 0; a < 4; a++)
+    for (int a = 0; a < 5; a++)
         for (int p = 0; p < 3; p++) {
             program_do(&run, dir, "train", "a.txt", "--units", "8", "--embedding", "8", "--batch", "8", "--length", "4",
                        "--max-steps", "3", "--device", "cuda", "--precision", precisions[p], "--rnn-algo", algos[a],
@@ -344,7 +344,7 @@ static void the_bench_prints_what_was_tried(void **state)
     (void)state;
     static const char *const ways[] = {
         "cudnn",   "cudnn-persist-static", "cudnn-persist-dynamic", "cudnn-persist-small", "loop",
-        "persist", "persist-cluster"};
+        "persist", "persist-cluster",      "persist-words"};
     prefer("persist");
     for (int again = 0; again < 2; again++) {
         const char *more = again ? "--measure-again" : "--device=cuda";

@@ -446,10 +446,11 @@ static void where_none_of_ours_serves_it_is_said(void **state)
     (void)state;
     choose_with("auto", false, true);
     assert_int_equal(
-        scratch_shell(folder,
-                      "awk '/\"name\":/ { ours = /\"(loop|persist|persist-cluster)\"/ } ours && /\"why\":/ "
-                      "{ sub(/\"\"/, \"\\\"it does not fit\\\"\") } { print }' '%s' >new && mv new '%s'",
-                      kept_file(), kept_file()),
+        scratch_shell(
+            folder,
+            "awk '/\"name\":/ { ours = /\"(loop|persist|persist-cluster|persist-words)\"/ } ours && /\"why\":/ "
+            "{ sub(/\"\"/, \"\\\"it does not fit\\\"\") } { print }' '%s' >new && mv new '%s'",
+            kept_file(), kept_file()),
         0);
     crnn_rnn_choice choice = choose_with("auto", false, true);
     assert_int_equal(choice.reason, CRNN_RNN_REMEMBERED);

@@ -97,6 +97,7 @@ static const char *const ways[] = {NULL,
                                    "loop",
                                    "persist",
                                    "persist-cluster",
+                                   "persist-words",
                                    "cudnn"};
 enum { WAYS = sizeof ways / sizeof *ways };
 static results whole[WAYS]; /* undisturbed: as asked for; where that is measured, of each way */

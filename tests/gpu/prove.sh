@@ -70,7 +70,7 @@ check() {
 }
 
 part tests 200
-for algo in cudnn loop persist persist-cluster; do
+for algo in cudnn loop persist persist-cluster persist-words; do
     (
         export CRNN_TEST_RNN_ALGO=$algo
         for test in kernels-ops golden-vectors golden-trajectory model-model model-sampler; do
@@ -96,7 +96,7 @@ for run in 1 2 3 4 5 6 7 8 9 10; do
 done | sort | uniq -c
 [ "$(for run in 1 2 3 4 5 6 7 8 9 10; do sha256sum <"$dir/$run/checkpoints/ckpt-0000000020.safetensors"; done | sort -u | wc -l)" = 1 ]
 END
-for algo in cudnn loop persist; do
+for algo in cudnn loop persist persist-words; do
     (check "ten-runs-$algo-fp32" 60 sh "$out/ten_runs.sh" $algo fp32 "$text") &
     (check "ten-runs-$algo-bf16" 60 sh "$out/ten_runs.sh" $algo bf16 "$text") &
 done
@@ -105,7 +105,7 @@ wait
 part times 340
 check exchange 30 "$bin/bench-exchange" 3000
 for precision in fp32 tf32 bf16; do
-    for algo in auto cudnn loop persist persist-cluster; do
+    for algo in auto cudnn loop persist persist-cluster persist-words; do
         check "bench-$precision-$algo" 40 "$CRNN_PROGRAM" bench --json --device cuda --precision $precision --rnn-algo $algo --texts 64
     done
 done

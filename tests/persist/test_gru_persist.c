@@ -801,6 +801,31 @@ static void clusters_are_as_large_as_they_fit(void **state)
     assert_int_equal(p.cluster, 1);
     assert_int_equal(p.buffers, 0);
 }
+/* Words where they are wished for, fit into registers and are estimated to be no slower; flags elsewhere. */
+static void words_are_taken_where_they_are_no_slower(void **state)
+{
+    (void)state;
+    const crnn_persist_gpu h200 = {.sms = 132, .shared = 232448, .compute_major = 9, .clusters = {66, 32}};
+    const crnn_persist_wish wish = {.words = true};
+    crnn_persist_plan p, flags;
+    for (int precision = 0; precision < CRNN_PERSIST_PRECISIONS; precision++)
+        for (int d = 0; d < 2; d++)
+            for (int H = 16; H <= 1536; H = H * 3 / 2) {
+                assert_true(crnn_persist_plan_for(&p, (crnn_persist_direction)d, (crnn_persist_precision)precision, 16,
+                                                  H, &h200, &wish));
+                assert_true(crnn_persist_plan_for(&flags, (crnn_persist_direction)d, (crnn_persist_precision)precision,
+                                                  16, H, &h200, NULL));
+                assert_int_equal(flags.exchange, CRNN_PERSIST_FLAGS);
+                assert_int_equal(flags.slots, 2);
+                assert_true(p.estimate <= flags.estimate);
+                assert_int_equal(p.slots, p.exchange == CRNN_PERSIST_WORDS ? 4 : 2);
+                if (H <= 512 || precision != CRNN_PERSIST_SPLIT)
+                    assert_int_equal(p.exchange, CRNN_PERSIST_WORDS);
+            }
+    /* With half of the weights in registers, the other half would have to be read at each time step. */
+    assert_true(crnn_persist_plan_for(&p, CRNN_PERSIST_FORWARD, CRNN_PERSIST_SPLIT, 16, 1024, &h200, &wish));
+    assert_int_equal(p.exchange, CRNN_PERSIST_FLAGS);
+}
 static void a_gpu_says_what_plans_must_know(void **state)
 {
     (void)state;
@@ -1027,6 +1052,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_notebooks_shape_uses_a_large_gpu_well),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(clusters_are_as_large_as_they_fit),
+        cmocka_unit_test(words_are_taken_where_they_are_no_slower),
         cmocka_unit_test(a_gpu_says_what_plans_must_know),
         cmocka_unit_test(the_range_of_gradients_is_that_of_a_mean),
         cmocka_unit_test(a_gradient_beyond_the_range_is_seen),

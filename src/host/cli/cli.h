@@ -54,7 +54,8 @@ void cli_put_command(FILE *out, const char *words, const char *path);
             "how a recurrent layer is computed: auto; on a GPU also cudnn, its\n" CLI_HELP_MORE                        \
             "cudnn-persist-static, cudnn-persist-dynamic, cudnn-persist-small;\n" CLI_HELP_MORE                        \
             "loop (our own, step by step), persist (our persistent kernels),\n" CLI_HELP_MORE                          \
-            "persist-cluster (the same by blocks in clusters, from Hopper on)",                                        \
+            "persist-cluster (the same by blocks in clusters, from Hopper on),\n" CLI_HELP_MORE                        \
+            "persist-words (the same without flags between blocks)",                                                   \
             NULL                                                                                                       \
     }
 #define CLI_ENCODING_ROW                                                                                               \

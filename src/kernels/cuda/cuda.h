@@ -170,13 +170,14 @@ struct crnn_gru {
     const float *last_w;  /* of the last forward pass */
     bool kept;            /* an update of last_w writes the copies */
 };
-extern const crnn_gru_way crnn_gru_cudnn, crnn_gru_loop, crnn_gru_persist, crnn_gru_persist_cluster;
+extern const crnn_gru_way crnn_gru_cudnn, crnn_gru_loop, crnn_gru_persist, crnn_gru_persist_cluster,
+    crnn_gru_persist_words;
 /* All of them by the names of rnn_algo, cuDNN's standard way first. */
 typedef struct {
     const char *name;
     const crnn_gru_way *way;
 } crnn_gru_named_way;
-enum { CRNN_GRU_WAYS = 7 };
+enum { CRNN_GRU_WAYS = 8 };
 extern const crnn_gru_named_way crnn_gru_ways[CRNN_GRU_WAYS];
 /* The way of that name; for "auto", or without a name, cuDNN's standard way until there is a choice. NULL with CRNN_ERR_ARGUMENT and the list of
  * names where there is no such way. */

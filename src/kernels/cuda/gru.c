@@ -10,6 +10,7 @@ const crnn_gru_named_way crnn_gru_ways[CRNN_GRU_WAYS] = {
     {"loop", &crnn_gru_loop},
     {"persist", &crnn_gru_persist},
     {"persist-cluster", &crnn_gru_persist_cluster},
+    {"persist-words", &crnn_gru_persist_words},
 };
 
 const crnn_gru_named_way *crnn_cuda_way(const char *name, crnn_error *err)
@@ -21,7 +22,7 @@ const crnn_gru_named_way *crnn_cuda_way(const char *name, crnn_error *err)
             return &crnn_gru_ways[i];
     crnn_fail(err, CRNN_ERR_ARGUMENT,
               "unknown --rnn-algo for a CUDA GPU; it knows: auto, cudnn, cudnn-persist-static, cudnn-persist-dynamic, "
-              "cudnn-persist-small, loop, persist, persist-cluster");
+              "cudnn-persist-small, loop, persist, persist-cluster, persist-words");
     return NULL;
 }
 

@@ -91,6 +91,13 @@ static void make_memory(layer *l)
 static const crnn_number_format format_of[] = {
     [CRNN_FP32] = CRNN_FORMAT_SPLIT, [CRNN_TF32] = CRNN_FORMAT_FP16, [CRNN_BF16] = CRNN_FORMAT_BF16};
 
+static crnn_persist_exchange exchange_of(const crnn_gru_way *way)
+{
+    return way == &crnn_gru_persist_cluster ? CRNN_PERSIST_CLUSTER
+           : way == &crnn_gru_persist_words ? CRNN_PERSIST_WORDS
+                                            : CRNN_PERSIST_FLAGS;
+}
+
 /* What follows from the GPU and the shape. */
 static void plan_layer(layer *l)
 {
@@ -102,21 +109,25 @@ static void plan_layer(layer *l)
         return;
     int64_t gate_bytes = cuda->gate_bytes ? cuda->gate_bytes : (int64_t)(p.totalGlobalMem / 8);
     l->span = span_of(s, l->folded, (double)gate_bytes);
-    const bool clustered = l->base.way == &crnn_gru_persist_cluster;
-    const crnn_persist_wish wish = {.cluster = clustered ? 4 : 0};
-    bool some = false;
+    const crnn_persist_exchange wanted = exchange_of(l->base.way);
+    const crnn_persist_wish wish = {.cluster = wanted == CRNN_PERSIST_CLUSTER ? 4 : 0,
+                                    .words = wanted == CRNN_PERSIST_WORDS};
+    bool some = !l->persistent;
     for (int i = 0; i < crnn_gru_own_passes(l) && !cuda->failure.status; i++) {
         if (!crnn_persist_plan_for(&l->plan[i], i ? CRNN_PERSIST_BACKWARD : CRNN_PERSIST_FORWARD,
                                    crnn_persist_precision_of(cuda->config.precision), s->B, s->H, &gpu, &wish))
             crnn_cuda_failed(cuda, CRNN_ERR_ARGUMENT,
                              "so many units do not fit into this GPU's registers and shared memory; use --rnn-algo "
                              "cudnn or loop");
-        some = some || l->plan[i].cluster > 1;
+        some = some || l->plan[i].exchange == wanted;
     }
-    if (clustered && !some && !cuda->failure.status)
+    if (!some && !cuda->failure.status)
         crnn_cuda_failed(cuda, CRNN_ERR_ARGUMENT,
-                         "this GPU forms no clusters of blocks that hold this layer (they came with compute capability "
-                         "9.0); use --rnn-algo persist");
+                         wanted == CRNN_PERSIST_CLUSTER
+                             ? "this GPU forms no clusters of blocks that hold this layer (they came with compute "
+                               "capability 9.0); use --rnn-algo persist"
+                             : "this layer's weights leave no registers for an exchange without flags, or none that "
+                               "would be faster; use --rnn-algo persist");
 }
 
 static crnn_gru *make(crnn_cuda *cuda, const crnn_gru_shape *shape, const crnn_gru_way *way)
@@ -153,6 +164,11 @@ static crnn_gru *persist_make(crnn_cuda *cuda, const crnn_gru_shape *shape)
 static crnn_gru *persist_cluster_make(crnn_cuda *cuda, const crnn_gru_shape *shape)
 {
     return make(cuda, shape, &crnn_gru_persist_cluster);
+}
+
+static crnn_gru *persist_words_make(crnn_cuda *cuda, const crnn_gru_shape *shape)
+{
+    return make(cuda, shape, &crnn_gru_persist_words);
 }
 
 /* --- canonical weights in and out ------------------------------------------------------------------------------------ */
@@ -287,3 +303,4 @@ static double layer_flop(const crnn_gru *g, bool backward)
 const crnn_gru_way crnn_gru_loop = WAY(loop_make);
 const crnn_gru_way crnn_gru_persist = WAY(persist_make);
 const crnn_gru_way crnn_gru_persist_cluster = WAY(persist_cluster_make);
+const crnn_gru_way crnn_gru_persist_words = WAY(persist_words_make);

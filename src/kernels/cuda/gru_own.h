@@ -1,5 +1,5 @@
 /* gru_own.h - a recurrent layer of our own, in ways that differ in the passage through time alone: as a loop, one product by cuBLASLt and one
- * kernel for the gates at each time step; or by the kernels of gru_persist.h, which stay on the GPU for all of them, with clusters or without.
+ * kernel for the gates at each time step; or by the kernels of gru_persist.h, which stay on the GPU for all of them, with flags, in clusters or by words.
  *
  * Layout of the weights: K [I,3H] and b0 [3H] with gates z, r, n as in the canonical form; R [H,3H] and b1 [3H] with gates n, z, r. So one
  * row of `keep` serves both: its four parts of H numbers are (n_h, z, r, n) after the forward pass, with n_h = h Rn + b1n, and (dn_h, dz, dr,
