@@ -119,9 +119,9 @@ typedef struct {
 } crnn_op_time;
 void crnn_model_time_ops(crnn_model *model, bool on);                         /* also resets */
 int crnn_model_op_times(const crnn_model *model, crnn_op_time *ops, int max); /* returns how many */
-/* What the device of the model could do: flop a second of one large product in its precision, bytes a second of one large copy. */
-double crnn_model_peak_rate(crnn_model *model);
-double crnn_model_copy_rate(crnn_model *model);
+/* What the device of the model could do: flop a second of one large product in its precision, bytes a second of one large copy. Both 0 where
+ * that fails. */
+crnn_status crnn_model_rates(crnn_model *model, double *peak, double *copy, crnn_error *err);
 
 #ifdef __cplusplus
 }

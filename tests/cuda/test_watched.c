@@ -129,6 +129,24 @@ static void a_failure_among_many_timed_steps_is_told(void **state)
     crnn_model_free(model);
 }
 
+static void rates_that_cannot_be_measured_are_told(void **state)
+{
+    (void)state;
+    const crnn_model_config config = {{3, 2, 2, 1, 0}, 1, 1, true, 1};
+    const crnn_device_config device = {.kind = CRNN_DEVICE_CUDA, .rnn_algo = "cudnn"};
+    double peak = -1, copy = -1;
+    crnn_error err = {0};
+    crnn_model *model = crnn_model_new(&config, &device, &err);
+    assert_non_null(model);
+    cusim_fail("cudaMalloc", 1, cudaErrorMemoryAllocation);
+    assert_int_equal(crnn_model_rates(model, &peak, &copy, &err), CRNN_ERR_MEMORY);
+    cusim_fail(NULL, 0, cudaSuccess);
+    assert_true(peak <= 0 && copy <= 0 && err.text[0]);
+    assert_int_equal(crnn_model_rates(model, &peak, &copy, &err), CRNN_OK);
+    assert_true(peak > 0 && copy > 0);
+    crnn_model_free(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +155,7 @@ int main(void)
         cmocka_unit_test(none_is_read_after_its_memory_was_freed),
         cmocka_unit_test(more_than_there_is_room_for_are_refused),
         cmocka_unit_test(a_failure_among_many_timed_steps_is_told),
+        cmocka_unit_test(rates_that_cannot_be_measured_are_told),
     };
     return cmocka_run_group_tests(tests, open_device, close_device) != 0;
 }

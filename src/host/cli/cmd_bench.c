@@ -263,8 +263,9 @@ static void print_table(const job *j)
     printf("steps a second         %.2f\ncharacters a second    %.0f\nepoch of %d steps     %.2f s\n",
            1 / j->step_seconds, characters / j->step_seconds, EPOCH_STEPS, EPOCH_STEPS * j->step_seconds);
     printf("evaluation of a batch  %.2f ms\n", 1e3 * j->eval_seconds);
-    printf("arithmetic             %.1f GFLOP/s of %.1f that one large product reaches: %.0f %%\n",
-           j->flop / j->step_seconds / 1e9, j->peak / 1e9, 100 * j->flop / j->step_seconds / j->peak);
+    if (j->peak > 0)
+        printf("arithmetic             %.1f GFLOP/s of %.1f that one large product reaches: %.0f %%\n",
+               j->flop / j->step_seconds / 1e9, j->peak / 1e9, 100 * j->flop / j->step_seconds / j->peak);
     if (j->sample_rate > 0)
         printf("writing one text       %.0f characters a second\n", j->sample_rate);
     if (j->texts_rate > 0)
@@ -327,8 +328,11 @@ static int bench(job *j)
         return cli_fail("bench", &err);
     if (time_sampling(j, &err) != CRNN_OK)
         return cli_fail("bench", &err);
-    j->peak = crnn_model_peak_rate(j->model);
-    j->copy = crnn_model_copy_rate(j->model);
+    if (crnn_model_rates(j->model, &j->peak, &j->copy, &err) != CRNN_OK) { /* the rest is still worth telling */
+        char sentence[sizeof err.text + 64];
+        snprintf(sentence, sizeof sentence, "what the device could do at best is not known: %s", err.text);
+        cli_note(NULL, sentence);
+    }
     (opt_flag(s, "json") ? print_json : print_table)(j);
     return EXIT_DONE;
 }

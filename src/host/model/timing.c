@@ -59,12 +59,13 @@ int crnn_model_op_times(const crnn_model *model, crnn_op_time *ops, int max)
     return count;
 }
 
-double crnn_model_peak_rate(crnn_model *model)
+crnn_status crnn_model_rates(crnn_model *model, double *peak, double *copy, crnn_error *err)
 {
-    return model->be->ops->peak_rate(model->be);
-}
-
-double crnn_model_copy_rate(crnn_model *model)
-{
-    return model->be->ops->copy_rate(model->be);
+    crnn_backend *be = model->be;
+    *peak = be->ops->peak_rate(be);
+    *copy = be->ops->copy_rate(be);
+    crnn_status status = be->ops->sync(be, err);
+    if (status != CRNN_OK)
+        *peak = *copy = 0;
+    return status;
 }
