@@ -270,7 +270,8 @@ static int write_one(job *j, int64_t length)
 static int write_many(job *j, int64_t length, int32_t count)
 {
     group g;
-    uint32_t *texts = calloc((size_t)count, (size_t)(length + 1) * sizeof *texts); /* which looks at their product */
+    const size_t each = (size_t)(length + 1) * sizeof(uint32_t);
+    uint32_t *texts = (size_t)count <= PTRDIFF_MAX / each ? calloc((size_t)count, each) : NULL;
     size_t *lengths = calloc((size_t)count, sizeof *lengths);
     bool *ended = calloc((size_t)count, sizeof *ended);
     int status = group_new(&g, count) && texts && lengths && ended ? EXIT_DONE : cli_no_memory("sample");
