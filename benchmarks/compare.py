@@ -159,13 +159,15 @@ def agreeing(arguments, peers, result):
 # --- rounds --------------------------------------------------------------------------------------------------------------
 
 
+AT_ONCE = {"cpu": 1, "cuda": 64}  # steps of a peer between two reads of losses; ours are as many as take 50 ms
 FIGURES = ["step_seconds", "eval_seconds", "sample_chars_per_second", "texts_chars_per_second", "peak_memory_bytes",
            "peak_reserved_bytes", "flop_rate", "peak_flop_rate"]
 
 
 def measure(arguments, contenders, result):
     """Every contender once a round, one after the other, so that a machine that slows down slows all of them."""
-    more = ["--steps", str(arguments.steps), "--sample-length", str(arguments.sample_length), "--texts", str(arguments.texts)]
+    more = ["--steps", str(arguments.steps), "--at-once", str(AT_ONCE[arguments.device]), "--sample-length",
+            str(arguments.sample_length), "--texts", str(arguments.texts)]
     for round_number in range(arguments.rounds):
         for name, variant in list(contenders):
             command = ours(arguments, variant) if name == "crnn-gpu" else theirs(arguments, name, variant, more)

@@ -4,13 +4,14 @@ A peer is a class, derived from Peer, with
     versions                    text: what it is built on
     load(tensors)               takes canonical tensors, {name: float32 array}
     step(x, y) -> loss          one whole training step on ids x, y [B,T] of the host; the hidden state is carried to the next one
+    steps(x, y, count) -> losses   so many of them on the same ids, with nothing read before the last has been asked for
     gradients() -> tensors      of the last step, in canonical form
     evaluate(x, y) -> loss      forward and loss alone; the state is carried too
     sample(length, texts)       writes so many texts at once, one character at a time, each fed back with the state
 Its constructor takes a Shape. It is run as a program of its own, so that its peak memory is its own.
 
-On a GPU a step begins with ids in the host's memory and ends when its loss is a number there, as a step of crnn-gpu does; the device
-has nothing left to do before and after the time is taken.
+On a GPU steps are asked for many at a time, as crnn-gpu does, so that the device need not wait for the host between them; it has nothing
+left to do before and after the time is taken, and all losses are numbers of the host then.
 """
 import argparse
 import json
@@ -41,6 +42,9 @@ class Shape:
 
 class Peer:
     """What holds for a peer on the CPU."""
+
+    def steps(self, x, y, count):
+        return [self.step(x, y) for _ in range(count)]
 
     def wait(self):
         """Until the device has done all that was asked of it."""
@@ -93,12 +97,13 @@ def writing_rate(peer, length, texts):
     return length * texts / median_seconds(peer, lambda: peer.sample(length, texts), 1)
 
 
-def measure(peer, shape, steps, sample_length, texts):
+def measure(peer, shape, steps, at_once, sample_length, texts):
     random = np.random.default_rng(1)
     x, y = random.integers(0, shape.vocab, (2, shape.batch, shape.length))
     for _ in range(2):  # warm up
-        peer.step(x, y)
-    result = {"step_seconds": median_seconds(peer, lambda: peer.step(x, y), steps), **peer.memory(), "versions": peer.versions}
+        peer.steps(x, y, 1)
+    seconds = median_seconds(peer, lambda: peer.steps(x, y, at_once), steps) / at_once
+    result = {"step_seconds": seconds, **peer.memory(), "versions": peer.versions}
     peer.evaluate(x, y)
     result["eval_seconds"] = median_seconds(peer, lambda: peer.evaluate(x, y), steps)
     result["sample_chars_per_second"] = writing_rate(peer, sample_length, 1)
@@ -125,6 +130,7 @@ def main(peer_class):
     parser = argparse.ArgumentParser()
     parser.add_argument("--shape", type=json.loads, required=True)
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--at-once", type=int, default=1, help="steps that are asked for before a loss is read (%(default)s)")
     parser.add_argument("--sample-length", type=int, default=200)
     parser.add_argument("--texts", type=int, default=1)
     parser.add_argument("--follow", nargs=4, metavar=("WEIGHTS", "NEXT", "IDS", "OUT"))
@@ -135,5 +141,5 @@ def main(peer_class):
         weights, next_weights, ids, out = arguments.follow
         result = follow(peer, shape, weights, next_weights, np.load(ids), out)
     else:
-        result = measure(peer, shape, arguments.steps, arguments.sample_length, arguments.texts)
+        result = measure(peer, shape, arguments.steps, arguments.at_once, arguments.sample_length, arguments.texts)
     print(json.dumps(result))

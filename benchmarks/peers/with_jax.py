@@ -113,11 +113,19 @@ class Jax(peer.Peer):
         self.m, self.v = (jax.tree.map(jnp.zeros_like, self.weights) for _ in range(2))
         self.t = 0
 
-    def step(self, x, y):
+    def ask(self, x, y):
+        """One step; its loss is on the device, and may not be there yet."""
         self.t += 1
         self.weights, self.m, self.v, self.state, loss = train(self.shape.variant, self.weights, self.m, self.v, self.state,
                                                                float(self.t), x, y)
-        return float(loss)
+        return loss
+
+    def step(self, x, y):
+        return float(self.ask(x, y))
+
+    def steps(self, x, y, count):
+        x, y = jax.device_put((x, y))
+        return [float(loss) for loss in [self.ask(x, y) for _ in range(count)]]
 
     def gradients(self):
         """After one update from zero, Adam's m is (1 - BETA1) of the gradient; to return that itself would cost the timed step memory."""

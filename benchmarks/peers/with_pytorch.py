@@ -95,14 +95,25 @@ class PyTorch(peer.Peer):
         self.state.copy_(state)
         self.loss.copy_(loss)
 
-    def run(self, work, x, y):
+    def put(self, x, y):
         self.x.copy_(torch.from_numpy(np.asarray(x)))
         self.y.copy_(torch.from_numpy(np.asarray(y)))
+
+    def run(self, work, x, y):
+        self.put(x, y)
         work()
         return self.loss.item()
 
     def step(self, x, y):
         return self.run(self.train, x, y)
+
+    def steps(self, x, y, count):
+        self.put(x, y)
+        losses = torch.empty(count, device=self.shape.device)
+        for i in range(count):
+            self.train()
+            losses[i].copy_(self.loss)
+        return losses.tolist()
 
     def evaluate(self, x, y):
         if self.forward is None:
