@@ -148,20 +148,24 @@ template <class F, int TILES, int RESIDENT> struct Block {
     }
 
     // ---- products
-    // This warp's share of the states before step i; all of them are there after a barrier of the block.
-    __device__ __forceinline__ void take(unsigned base, int i, int chunk) const
+    // This warp's share of the states before step i; all of them are there after a barrier of the block. False: someone gave up, and what others
+    // may still be writing is not read.
+    __device__ __forceinline__ bool take(unsigned base, int i, int chunk) const
     {
         const persist::Exchange x = exchange();
         const int warp = thread() / 32, lane = thread() % 32, share = warp_steps(p.plan);
         const int from = warp * share, to = min(from + share, x.k_steps);
         persist::await(x, chunk, from / TILES, min((to + TILES - 1) / TILES, x.slices),
                        base + static_cast<unsigned>(i) + 1, lane);
+        if (__any_sync(0xffffffffu, lane == 0 && atomicMax(stop(), 0u)))
+            return false;
         const uint4 *slot = persist::slot_of(x, i & 1, chunk, L::PARTS);
         for (int at = from * (L::PARTS * STEP_LANES) + lane; at < to * (L::PARTS * STEP_LANES); at += STEP_LANES)
             gpu::cp_async16(shared + p.parts.landing + at, slot + at);
         gpu::cp_async_commit();
         gpu::cp_async_wait<0>();
         __syncwarp();
+        return true;
     }
     __device__ __forceinline__ float *letter_partial(int own) const
     {
@@ -305,10 +309,13 @@ template <class F, int TILES, int RESIDENT> struct Block {
     // From the states before step i: the logits, and h R unless it was the last.
     __device__ __forceinline__ bool products(const persist::Weights<L> &w, unsigned base, int i, int chunk) const
     {
-        take(base, i, chunk);
+        const bool taken = take(base, i, chunk);
         for (int own = 0; i > 0 && has_letters(own); own++) {
-            multiply_letters(own);
+            if (taken)
+                multiply_letters(own);
             __syncthreads();
+            if (*stop())
+                return false;
             finish_letters(own, i, chunk);
         }
         __syncthreads(); // all states are there
